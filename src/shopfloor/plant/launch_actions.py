@@ -1,0 +1,106 @@
+"""Process specs as actions of `ros2 launch`. The only module of the package that imports `launch`.
+
+Restarts follow the same counter as in the runner for wheels; `launch`'s own respawn knows neither
+back-off nor "only after a failure".
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from launch import LaunchContext, LaunchDescriptionEntity
+from launch.actions import (
+    ExecuteProcess,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    TimerAction,
+)
+from launch.event_handlers import OnShutdown
+from launch.events.process import ProcessExited
+from launch.substitutions import LaunchConfiguration
+
+from shopfloor.plant.claims import claim
+from shopfloor.plant.environment import domain_id
+from shopfloor.plant.paths import find_plant_file
+from shopfloor.plant.plant_file import load_plant
+from shopfloor.plant.restart import RestartCounter
+from shopfloor.plant.specs import ProcessSpec, make_specs, shared_memory_warning
+
+
+class EssentialProcessError(RuntimeError):
+    """A process without which the line cannot run has ended for good."""
+
+
+def plant_actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Actions for the launch arguments plant, host, only, domain_id and log_level.
+
+    Raises PlantError, FileNotFoundError, ValueError or ClashError; `ros2 launch` prints them.
+    """
+
+    def argument(name: str) -> str:
+        return str(LaunchConfiguration(name).perform(context))
+
+    domain = argument("domain_id")
+    plant = load_plant(find_plant_file(argument("plant")))
+    specs = make_specs(
+        plant,
+        argument("host"),
+        argument("only").replace(",", " ").split(),
+        domain_id=domain_id(domain) if domain else None,
+        log_level=argument("log_level"),
+    )
+    claims = claim(plant, specs)
+    # The claims live as long as this process; the handler's reference keeps them.
+    folder = tempfile.TemporaryDirectory(prefix="shopfloor-")
+
+    def clean_up(context: LaunchContext) -> None:
+        claims.release()
+        folder.cleanup()
+
+    actions: list[LaunchDescriptionEntity] = [
+        RegisterEventHandler(OnShutdown(on_shutdown=[OpaqueFunction(function=clean_up)]))
+    ]
+    warning = shared_memory_warning(specs)
+    if warning:
+        actions.append(LogInfo(msg=f"warning: {warning}"))
+    for spec in specs:
+        file = Path(folder.name) / f"{spec.name}.yaml"
+        file.write_text(spec.parameters, "utf-8")
+        actions.append(_process(spec, str(file), RestartCounter(spec.restart)))
+    return actions
+
+
+def _process(spec: ProcessSpec, parameters_file: str, restart: RestartCounter) -> ExecuteProcess:
+    def on_exit(event: ProcessExited, context: LaunchContext) -> Sequence[Any] | None:
+        if context.is_shutdown:
+            return None
+        if not restart.wanted(event.returncode):
+            why = "is not restarted" if event.returncode else ""
+        else:
+            delay_s = restart.next_delay_s(time.monotonic())
+            if delay_s is not None:
+                again = _process(spec, parameters_file, restart)
+                return [
+                    LogInfo(msg=f"{spec.name}: restart in {delay_s:.1f} s"),
+                    TimerAction(period=delay_s, actions=[again]),
+                ]
+            why = f"gave up: {spec.restart.limit} restarts within {spec.restart.within_s:g} s"
+        if not why:
+            return None
+        if spec.essential:
+            # An exception, not a Shutdown action: that one would make `ros2 launch` exit with 0.
+            raise EssentialProcessError(f"{spec.name} {why}; the line cannot run without it")
+        return [LogInfo(msg=f"{spec.name} {why}")]
+
+    return ExecuteProcess(
+        cmd=spec.command(parameters_file),
+        name=spec.name,
+        additional_env=dict(spec.environment),
+        output="screen",
+        on_exit=on_exit,
+    )

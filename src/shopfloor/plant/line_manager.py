@@ -1,0 +1,296 @@
+"""line_manager: brings the nodes of a host up in order, keeps trying, reports how they are.
+
+It never touches a process: the runner restarts those, and a node that comes back is brought up
+again. Services are only called asynchronously.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.srv import ChangeState
+from rclpy.client import Client
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+from rclpy.task import Future
+from rclpy.time import Time
+from shopfloor_msgs.msg import Heartbeat, HostLoad, HostState, NodeStatus
+from shopfloor_msgs.srv import ManageLine
+
+from shopfloor.plant.bringup import BringUp, HostHealth, State, Timing, Transition
+from shopfloor.plant.host_load import UNKNOWN_PROCESS, ProcessMeter, host_usage
+from shopfloor.plant.line_commands import Action, CommandBook, Order
+from shopfloor.plant.line_manager_parameters import LineManagerParameters
+from shopfloor.ros.diagnostics import Level, Status
+from shopfloor.ros.interfaces import interface
+from shopfloor.ros.main import run_node
+from shopfloor.ros.node import NodeError, ShopfloorNode, message_type
+from shopfloor.ros.qos import subscription_qos
+
+TICK_S = 0.1
+MAX_NODES = 64
+REPORT_PERIOD_S = 0.5
+_TEXT_MAX = 254
+_HEARD_DEPTH = 100
+"""One topic carries the heartbeats of many nodes, and a queue of one would keep the last alone."""
+
+_LEVELS = {
+    HostHealth.RUNNING: Level.OK,
+    HostHealth.STOPPED: Level.OK,
+    HostHealth.FAILED: Level.ERROR,
+    HostHealth.UNKNOWN: Level.STALE,
+}
+
+
+class LineManagerNode(ShopfloorNode[LineManagerParameters]):
+    """Carries the requests of `BringUp` to the nodes, and its findings to the outside."""
+
+    PARAMETERS = LineManagerParameters
+
+    def __init__(self, name: str = "line_manager", **node_arguments: Any) -> None:
+        self._bringup: BringUp | None = None
+        self._askers: dict[str, Client] = {}
+        self._heard: list[Subscription] = []
+        self._reported: tuple[HostHealth, str] | None = None
+        self._reported_s = 0.0
+        self._twin_s = -math.inf
+        self._meter = ProcessMeter()
+        super().__init__(name, **node_arguments)
+
+    # Hooks ---------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Check the lists and listen; the nodes themselves are touched from `start` on."""
+        p = self.params
+        for key in ("node_types", "groups", "essential"):
+            if len(getattr(p, key)) not in (0, len(p.nodes)):
+                raise NodeError(f"{key}: allowed: one entry for each of the {len(p.nodes)} nodes")
+        if len(set(p.nodes)) != len(p.nodes) or not all(n.startswith("/") for n in p.nodes):
+            raise NodeError(f"nodes: {list(p.nodes)}; allowed: full names (/cell/node), each once")
+        if len(p.nodes) > MAX_NODES:
+            raise NodeError(f"nodes: {len(p.nodes)} of them; allowed: up to {MAX_NODES} on a host")
+        essential = p.essential or (True,) * len(p.nodes)
+        timing = Timing(
+            p.order_wait_s, p.transition_timeout_s, p.retry_s, p.retry_max_s, p.silent_after_s
+        )
+        self._bringup = BringUp(list(zip(p.nodes, essential, strict=True)), timing, self._now_s())
+        self._book = CommandBook(self.host, p.nodes)
+        self._askers = {
+            name: self.create_client(ChangeState, f"{name}/change_state") for name in p.nodes
+        }
+        self._listen()
+        self._states = self.publisher("host_state", host=self.host)
+        self.service("manage_line", self._manage, host=self.host)
+        self.steady_timer(TICK_S, self._tick)
+        self.diagnostics.add("line", self._line_status)
+
+    def start(self) -> None:
+        """Bring the nodes up, unless told to wait."""
+        if self.params.start_on_activate:
+            self._core.set_goal(State.ACTIVE, self._now_s())
+
+    def teardown(self) -> None:
+        """Forget the nodes; they stay as they are."""
+        self.diagnostics.remove("line")
+        for client in self._askers.values():
+            self.destroy_client(client)
+        for subscription in self._heard:
+            self.destroy_subscription(subscription)
+        self._askers.clear()
+        self._heard.clear()
+        self._bringup = None
+        self._reported = None
+
+    # Hearing -------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Heartbeats of every cell that has a managed node, and what nodes say of themselves."""
+        own = self.get_namespace().rstrip("/")
+        namespaces = {own, *(name.rpartition("/")[0] for name in self.params.nodes)}
+        for namespace in sorted(namespaces):
+            topic = f"{namespace}/{interface('heartbeat').name}"
+            self._hear("heartbeat", topic, self._on_heartbeat)
+        self._hear("diagnostics", interface("diagnostics").name, self._on_diagnostics)
+
+    def _hear(self, key: str, topic: str, callback: Any) -> None:
+        row = interface(key)
+        qos: QoSProfile = subscription_qos(row.qos)
+        qos.depth = _HEARD_DEPTH
+        guarded = self._guarded(callback, key)
+        self._heard.append(self.create_subscription(message_type(row.type), topic, guarded, qos))
+
+    def _on_heartbeat(self, beat: Heartbeat) -> None:
+        source = (beat.host, beat.pid)
+        if beat.node == self.get_fully_qualified_name():
+            if source != (self.host, os.getpid()):
+                self._twin_s = self._now_s()
+                self.fault("second line manager", f"{beat.node} runs in process {beat.pid}, too")
+            return
+        self._core.beat(beat.node, beat.lifecycle_state, source, self._now_s())
+
+    def _on_diagnostics(self, array: DiagnosticArray) -> None:
+        for status in array.status:
+            name, _, check = status.name.partition(": ")
+            if check == "state" and status.level == DiagnosticStatus.ERROR:
+                self._core.explain(name, status.message.partition(": ")[2])
+
+    # Doing ---------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now = self._now_s()
+        if self.is_active and not self._has_twin(now):
+            for name, transition in self._core.requests(now, self._can_be_asked):
+                request = ChangeState.Request()
+                request.transition.id = transition.value
+                future = self._askers[name].call_async(request)
+                future.add_done_callback(partial(self._on_answer, name, transition))
+        health = self._host_health(now)
+        if health != self._reported or now - self._reported_s >= REPORT_PERIOD_S:
+            self._report(health, now)
+
+    def _can_be_asked(self, name: str) -> bool:
+        return bool(self._askers[name].service_is_ready())
+
+    def _on_answer(self, name: str, transition: Transition, future: Future) -> None:
+        if self._bringup is None or future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            self.fault("lifecycle service", f"{name}: {error}")
+        success = error is None and future.result().success
+        self._bringup.answered(name, transition, success, self._now_s())
+        if success:
+            self.get_logger().info(f"{name}: {transition.name.lower()} done")
+
+    def _manage(
+        self, request: ManageLine.Request, response: ManageLine.Response
+    ) -> ManageLine.Response:
+        now = self._now_s()
+        command = request.command
+        order = Order(
+            action=request.action,
+            host=request.host,
+            node=request.node,
+            caller=command.caller,
+            command_id=command.command_id,
+            deadline_ns=Time.from_msg(command.deadline).nanoseconds,
+            expected_state=command.expected_state,
+        )
+        state = int(self._host_health(now)[0])
+        judgement = self._book.judge(order, state, self.is_active, self.now_ns())
+        if judgement.act:
+            who = command.person or command.caller
+            what = f"{Action(order.action).name.lower()} of {order.node or 'all nodes'}"
+            self.get_logger().info(f"{what}, asked for by {who}: {command.reason or 'no reason'}")
+            if order.action == Action.RESET:
+                self._core.reset(now, order.node)
+            else:
+                goal = State.ACTIVE if order.action == Action.START else State.UNCONFIGURED
+                self._core.set_goal(goal, now, order.node)
+            response.result.acted_stamp = self.stamp(self.now_ns())
+        health = self._host_health(now)
+        response.result.outcome = int(judgement.outcome)
+        response.result.first_outcome = int(judgement.first)
+        response.result.reason = int(judgement.reason)
+        response.result.text = _clip(judgement.text)
+        response.result.command_id = command.command_id
+        response.result.state = int(health[0])
+        response.host_state = self._message(health, now)
+        return response
+
+    # Reporting -----------------------------------------------------------------------------------
+
+    def _host_health(self, now_s: float) -> tuple[HostHealth, str]:
+        if self._has_twin(now_s):
+            cause = f"a second {self.get_fully_qualified_name()} runs on this domain; stop one"
+            return HostHealth.FAILED, cause
+        if not self.is_active:
+            return HostHealth.UNKNOWN, "the line manager is not active"
+        return self._core.host_health(now_s)
+
+    def _report(self, health: tuple[HostHealth, str], now_s: float) -> None:
+        if health != self._reported:
+            bad = health[0] in (HostHealth.FAILED, HostHealth.DEGRADED)
+            text = f"{self.host}: {health[0].name}" + (f": {health[1]}" if health[1] else "")
+            # Two lines: rclpy refuses another severity from the same one.
+            if bad:
+                self.get_logger().warning(text)
+            else:
+                self.get_logger().info(text)
+        self._reported, self._reported_s = health, now_s
+        self._states.publish(self._message(health, now_s))
+
+    def _message(self, health: tuple[HostHealth, str], now_s: float) -> HostState:
+        message = HostState(
+            host=self.host[:64],
+            role=self.params.role,
+            state=int(health[0]),
+            cause=_clip(health[1]),
+            load=HostLoad(**asdict(host_usage())),
+            nodes=[self._node_status(i, name, now_s) for i, name in enumerate(self._core.nodes)],
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.frame_id = self.host
+        self._meter.keep_only({node.pid for node in message.nodes})
+        return message
+
+    def _node_status(self, index: int, name: str, now_s: float) -> NodeStatus:
+        p, node = self.params, self._core.nodes[name]
+        health, cause = self._core.health(name, now_s)
+        host, pid = node.source
+        here = host == self.host
+        usage = self._meter.usage(pid, time.time()) if here else UNKNOWN_PROCESS
+        return NodeStatus(
+            node=name,
+            executable=p.node_types[index] if p.node_types else "",
+            group=p.groups[index] if p.groups else "",
+            pid=pid,
+            lifecycle_state=int(node.state),
+            health=int(health),
+            cause=_clip(cause),
+            essential=node.essential,
+            restarts=node.restarts,
+            heartbeat_age_ms=(now_s - node.beat_s) * 1e3 if node.beat_s is not None else math.nan,
+            uptime_s=usage.uptime_s,
+            cpu_percent=usage.cpu_percent,
+            memory_mb=usage.memory_mb,
+        )
+
+    def _line_status(self) -> Status:
+        health, cause = self._host_health(self._now_s())
+        level = _LEVELS.get(health, Level.WARN)
+        return Status(level, f"{health.name}: {cause}" if cause else health.name)
+
+    # Small things --------------------------------------------------------------------------------
+
+    @property
+    def _core(self) -> BringUp:
+        if self._bringup is None:
+            raise NodeError("the line manager is not configured")
+        return self._bringup
+
+    def _has_twin(self, now_s: float) -> bool:
+        return now_s - self._twin_s <= self.params.silent_after_s
+
+    def _now_s(self) -> float:
+        return self.steady_ns() / 1e9
+
+
+def _clip(text: str) -> str:
+    """As much of `text` as fits into a bounded string of the messages; its bound is in bytes."""
+    return text.encode()[:_TEXT_MAX].decode(errors="ignore")
+
+
+def main() -> None:
+    """`ros2 run shopfloor line_manager`."""
+    raise SystemExit(run_node(LineManagerNode))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""When a process that ended is started again: back-off, limit, giving up."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from shopfloor.plant.plant_file import RestartPolicy
+
+
+class RestartCounter:
+    """Applies a policy to one process. Times are seconds of one steady clock."""
+
+    def __init__(self, policy: RestartPolicy) -> None:
+        self._policy = policy
+        self._restarts: deque[float] = deque()
+
+    def wanted(self, returncode: int) -> bool:
+        """Whether the policy wants a process that ended so to run again, limits aside."""
+        return self._policy.when == "always" or (
+            self._policy.when == "on_failure" and returncode != 0
+        )
+
+    def next_delay_s(self, now_s: float) -> float | None:
+        """How long to wait before the next start; None when the limit is reached.
+
+        The wait doubles with each restart that is not older than `within_s`.
+        """
+        while self._restarts and now_s - self._restarts[0] > self._policy.within_s:
+            self._restarts.popleft()
+        recent = len(self._restarts)
+        if recent >= self._policy.limit:
+            return None
+        self._restarts.append(now_s)
+        return min(self._policy.backoff_s * 2.0 ** min(recent, 30), self._policy.backoff_max_s)

@@ -1,0 +1,1 @@
+"""What every node shares: base node, parameters, interfaces, images, workers, diagnostics."""

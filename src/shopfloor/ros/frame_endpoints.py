@@ -1,0 +1,202 @@
+"""Frames between nodes by whichever road their placement gives: by reference, Image or JPEG.
+
+`FramePublisher` hands each frame to consumers in the same process and publishes messages only while
+somebody outside subscribes. `FrameSubscription` takes the road that fits and gives its owner the
+same `Frame` on each of them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from rclpy.time import Time
+from shopfloor_msgs.msg import FrameInfo
+
+from shopfloor.ros import images
+from shopfloor.ros.frames import Frame, FrameCallback, FrameHub, process_hub
+from shopfloor.ros.interfaces import interface
+from shopfloor.ros.node import ShopfloorNode
+from shopfloor.ros.worker import Done, Worker
+
+ROADS = ("auto", "local", "image", "compressed")
+_KNOWN_INFOS = 128
+_ROAD_CHECK_S = 1.0
+_NO_PIXELS = np.empty((0, 0), np.uint8)
+
+
+class FramePublisher:
+    """Publishes one camera's frames. `publish` is called on the capture thread.
+
+    Create it in `setup`; `close` it in `teardown`.
+    """
+
+    def __init__(
+        self,
+        node: ShopfloorNode[Any],
+        camera: str,
+        *,
+        jpeg_quality: int = 90,
+        hub: FrameHub = process_hub,
+    ) -> None:
+        self._node = node
+        self._hub = hub
+        self._jpeg_quality = jpeg_quality
+        self.topic = node.resolve_topic_name(interface("image").resolve(camera=camera))
+        self._image = node.publisher("image", camera=camera)
+        self._compressed = node.publisher("image_compressed", camera=camera)
+        self._info = node.publisher("frame_info", camera=camera)
+        # JPEG takes 5-10 ms at 1080p: on a thread of its own, so that capture does not wait.
+        self._jpeg: Worker[Frame, None] = node.worker(
+            f"{camera} jpeg", self._publish_jpeg, self._jpeg_done
+        )
+        hub.offer(self.topic)
+
+    def publish(self, frame: Frame, info: FrameInfo) -> None:
+        """Hand over `frame`; `info` is published as it stands.
+
+        A frame without pixels goes to this process and, as its FrameInfo without a size, to others.
+        """
+        self._hub.publish(self.topic, frame)
+        self._info.publish(info)
+        if not frame.readable:
+            return
+        if self._image.get_subscription_count():
+            self._image.publish(
+                images.to_message(
+                    frame.image, frame.encoding, info.header.stamp, info.header.frame_id
+                )
+            )
+        if self._compressed.get_subscription_count():
+            self._jpeg.put(frame)
+
+    def close(self) -> None:
+        """Consumers in this process are told nothing more; messages end with the node's cleanup."""
+        self._hub.withdraw(self.topic)
+
+    def _publish_jpeg(self, frame: Frame) -> None:
+        self._compressed.publish(
+            images.to_compressed(
+                frame.image,
+                frame.encoding,
+                self._node.stamp(frame.stamp_ns),
+                frame.camera,
+                self._jpeg_quality,
+            )
+        )
+
+    def _jpeg_done(self, done: Done[Frame, None]) -> None:
+        if done.error is not None:
+            self._node.fault("jpeg", str(done.error))
+
+
+class FrameSubscription:
+    """Calls `callback(frame)` for each frame of `camera`; the callback must not block.
+
+    A frame that the camera or this end could not read comes without pixels and with its cause.
+    road: `local` (by reference), `image`, `compressed`, or `auto`: local from the moment that the
+    camera lives in this process, else image. Local frames come on the capture thread, others on the
+    executor's.
+
+    Create it in `start` and `close` it in `stop`.
+    """
+
+    def __init__(
+        self,
+        node: ShopfloorNode[Any],
+        camera: str,
+        callback: FrameCallback,
+        *,
+        road: str = "auto",
+        hub: FrameHub = process_hub,
+    ) -> None:
+        self._node = node
+        self._camera = camera
+        self._callback = callback
+        self._hub = hub
+        self._topic = node.resolve_topic_name(interface("image").resolve(camera=camera))
+        self._infos: OrderedDict[int, FrameInfo] = OrderedDict()
+        self._closers: list[Callable[[], None]] = []
+        self._road_timer = node.steady_timer(_ROAD_CHECK_S, self._check_road)
+        self._automatic = road == "auto"
+        self.road = road if not self._automatic else self._best_road()
+        self._open()
+
+    def close(self) -> None:
+        """No more callbacks."""
+        self._node.release(self._road_timer)
+        self._close_road()
+
+    def complete(self, frame: Frame) -> Frame:
+        """The frame with part and sequence of its FrameInfo, where that came after the image."""
+        info = self._infos.get(frame.stamp_ns)
+        if info is None:
+            return frame
+        return replace(frame, part_id=info.part_id, sequence=info.sequence)
+
+    def _best_road(self) -> str:
+        return "local" if self._hub.offers(self._topic) else "image"
+
+    def _check_road(self) -> None:
+        """Take the short road when the camera comes into this process after this node."""
+        if self._automatic and self.road != self._best_road():
+            self._close_road()
+            self.road = self._best_road()
+            self._open()
+
+    def _open(self) -> None:
+        if self.road == "local":
+            self._closers.append(self._hub.subscribe(self._topic, self._callback))
+            return
+        # The part's id travels beside the image: joined by stamp, in whichever order they come.
+        self._subscribe("frame_info", self._on_info)
+        if self.road == "compressed":
+            self._subscribe("image_compressed", self._on_compressed)
+        else:
+            self._subscribe("image", self._on_image)
+
+    def _close_road(self) -> None:
+        for closer in self._closers:
+            closer()
+        self._closers.clear()
+
+    def _subscribe(self, key: str, callback: Callable[[Any], None]) -> None:
+        subscription = self._node.subscription(key, callback, camera=self._camera)
+        self._closers.append(lambda: self._node.release(subscription))
+
+    def _on_info(self, info: FrameInfo) -> None:
+        self._infos[Time.from_msg(info.header.stamp).nanoseconds] = info
+        while len(self._infos) > _KNOWN_INFOS:
+            self._infos.popitem(last=False)
+        if info.width == 0:
+            self._pass_on(_NO_PIXELS, "", info, "the camera could not read this frame")
+
+    def _on_image(self, message: Any) -> None:
+        try:
+            self._pass_on(images.from_message(message), message.encoding, message)
+        except images.ImageError as error:
+            self._pass_on(_NO_PIXELS, "", message, str(error))
+
+    def _on_compressed(self, message: Any) -> None:
+        try:
+            self._pass_on(images.decode(message.data), "bgr8", message)
+        except images.ImageError as error:
+            self._pass_on(_NO_PIXELS, "", message, str(error))
+
+    def _pass_on(
+        self, pixels: images.AnyImage, encoding: str, message: Any, cause: str = ""
+    ) -> None:
+        frame = Frame(
+            image=pixels,
+            encoding=encoding,
+            stamp_ns=Time.from_msg(message.header.stamp).nanoseconds,
+            sequence=0,
+            camera=message.header.frame_id,
+            part_id="",
+            received_ns=self._node.steady_ns(),
+            cause=cause,
+        )
+        self._callback(self.complete(frame))

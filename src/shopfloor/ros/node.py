@@ -1,0 +1,402 @@
+"""The base of every node: lifecycle with causes, parameters as data, endpoints by key, heartbeat.
+
+A feature's node derives from `ShopfloorNode`, names its parameter dataclass and overrides four
+hooks. A hook that cannot do its work raises; the base turns that into a failed transition with its
+cause in the log and in /diagnostics, and the node stays alive.
+
+    class GreeterNode(ShopfloorNode[GreeterParameters]):
+        PARAMETERS = GreeterParameters
+
+        def setup(self) -> None:          # configure: load and check everything
+            self.results = self.publisher("part_verdict")
+        def start(self) -> None: ...      # activate: in milliseconds
+        def stop(self) -> None: ...       # deactivate: free devices
+        def teardown(self) -> None: ...   # cleanup: free memory
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, TypeVar
+
+from rclpy.client import Client
+from rclpy.clock import Clock, ClockType
+from rclpy.guard_condition import GuardCondition
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.publisher import Publisher
+from rclpy.service import Service
+from rclpy.subscription import Subscription
+from rclpy.time import Time
+from rclpy.timer import Timer
+from shopfloor_msgs.msg import Heartbeat, WorkerProgress
+
+from shopfloor.ros.diagnostics import Diagnostics, Level, Status
+from shopfloor.ros.interfaces import Interface, interface
+from shopfloor.ros.node_parameters import NodeParameters
+from shopfloor.ros.parameters import BaseParameters
+from shopfloor.ros.qos import HEARTBEAT_PERIOD_S, publisher_qos, subscription_qos
+from shopfloor.ros.worker import Done, Worker
+
+P = TypeVar("P", bound=BaseParameters)
+T = TypeVar("T")
+R = TypeVar("R")
+
+DIAGNOSTICS_PERIOD_S = 1.0
+LEVEL_CHECK_PERIOD_S = 0.2
+AUTOSTART_RETRY_S = (0.5, 1.0, 2.0, 5.0)
+_LOG_AGAIN_NS = 5_000_000_000
+
+_SUCCESS = TransitionCallbackReturn.SUCCESS
+_FAILURE = TransitionCallbackReturn.FAILURE
+
+
+class NodeError(RuntimeError):
+    """A transition cannot be made; the message is the cause that a person reads."""
+
+
+def message_type(interface_type: str) -> Any:
+    """The class of `package/msg/Name`, `package/srv/Name` or `package/action/Name`."""
+    package, kind, name = interface_type.split("/")
+    return getattr(importlib.import_module(f"{package}.{kind}"), name)
+
+
+class ShopfloorNode(LifecycleNode, Generic[P]):
+    """A managed node. See the module's text for the hooks; `params` holds the parameters."""
+
+    PARAMETERS: ClassVar[type[BaseParameters]] = BaseParameters
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        steady_ns: Callable[[], int] = time.monotonic_ns,
+        **node_arguments: Any,
+    ) -> None:
+        super().__init__(name, **node_arguments)
+        self.steady_ns = steady_ns
+        self.diagnostics = Diagnostics(self.get_fully_qualified_name())
+        self._is_configured = False
+        self._is_active = False
+        self._cause = ""
+        self._logged_ns: dict[str, int] = {}
+        self._endpoints: list[tuple[Callable[[Any], Any], Any]] = []
+        self._workers: list[Worker[Any, Any]] = []
+        self._beats = 0
+        self._diagnosed_ns = 0
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._declared: NodeParameters[P] = NodeParameters(
+            self,
+            self.PARAMETERS,  # type: ignore[arg-type]
+            may_change=lambda: not self._is_configured,
+            on_change=self.parameters_changed,
+        )
+        self.host = self.params.host_name or socket.gethostname()
+        self.diagnostics.add("state", self._state_status)
+        self._heartbeat_publisher = self._create_publisher(interface("heartbeat"))
+        self._diagnostics_publisher = self._create_publisher(interface("diagnostics"))
+        self._steady_timer(HEARTBEAT_PERIOD_S, self._beat)
+        self._steady_timer(LEVEL_CHECK_PERIOD_S, self._diagnose)
+        self._autostart_tries = 0
+        self._autostart_due_ns = self.steady_ns()
+        self._autostart_timer: Timer | None = None
+        if self.params.autostart:
+            self._autostart_timer = self._steady_timer(0.05, self._autostart)
+
+    # Hooks -----------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Configure: load and check everything, create endpoints and workers; raise on failure."""
+
+    def start(self) -> None:
+        """Activate: open devices, start work; takes milliseconds."""
+
+    def stop(self) -> None:
+        """Deactivate: stop work and free devices; must work after a half-done `start`."""
+
+    def teardown(self) -> None:
+        """Clean up: free memory; the workers have ended, the endpoints go right after."""
+
+    def parameters_changed(self, old: P, new: P) -> None:
+        """A parameter was set; `self.params` already is `new`."""
+
+    # What a feature uses ------------------------------------------------------------------------
+
+    @property
+    def params(self) -> P:
+        """The present parameters."""
+        return self._declared.value
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the node is in its active state."""
+        return self._is_active
+
+    def now_ns(self) -> int:
+        """ROS time in nanoseconds: for data."""
+        return int(self.get_clock().now().nanoseconds)
+
+    def stamp(self, ros_time_ns: int) -> Any:
+        """A builtin_interfaces/Time of nanoseconds of ROS time."""
+        return Time(nanoseconds=ros_time_ns).to_msg()
+
+    def publisher(self, key: str, **names: str) -> Publisher:
+        """A publisher of the interface table's row `key`, destroyed at cleanup."""
+        publisher = self._create_publisher(interface(key), **names)
+        self._endpoints.append((self.destroy_publisher, publisher))
+        return publisher
+
+    def subscription(self, key: str, callback: Callable[[Any], None], **names: str) -> Subscription:
+        """A subscription by key; an exception in `callback` is counted and the node goes on."""
+        row = interface(key)
+        subscription = self.create_subscription(
+            message_type(row.type),
+            row.resolve(**names),
+            self._guarded(callback, key),
+            subscription_qos(row.qos),
+        )
+        self._endpoints.append((self.destroy_subscription, subscription))
+        return subscription
+
+    def raw_subscription(
+        self, row: Interface, name: str, callback: Callable[[bytes], None]
+    ) -> Subscription:
+        """A subscription to `name` of the row's type that gives the serialised CDR bytes."""
+        subscription = self.create_subscription(
+            message_type(row.type),
+            name,
+            self._guarded(callback, row.key),
+            subscription_qos(row.qos),
+            raw=True,
+        )
+        self._endpoints.append((self.destroy_subscription, subscription))
+        return subscription
+
+    def service(self, key: str, callback: Callable[[Any, Any], Any], **names: str) -> Service:
+        """A service by key; `callback(request, response)` returns the response.
+
+        Where it raises, the caller gets the response as it was filled so far (all UNKNOWN at
+        first), and the failure is counted.
+        """
+        row = interface(key)
+
+        def answer(request: Any, response: Any) -> Any:
+            self._guarded(lambda: callback(request, response), key)()
+            return response
+
+        service = self.create_service(message_type(row.type), row.resolve(**names), answer)
+        self._endpoints.append((self.destroy_service, service))
+        return service
+
+    def client(self, key: str, **names: str) -> Client:
+        """A service client by key; only ever `call_async`, never `call`."""
+        row = interface(key)
+        client = self.create_client(message_type(row.type), row.resolve(**names))
+        self._endpoints.append((self.destroy_client, client))
+        return client
+
+    def release(self, endpoint: Any) -> None:
+        """Destroy one endpoint before cleanup does."""
+        for row in self._endpoints:
+            if row[1] is endpoint:
+                row[0](endpoint)
+                self._endpoints.remove(row)
+                return
+
+    def steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
+        """A timer on the steady clock, for watchdogs; destroyed at cleanup."""
+        timer = self._steady_timer(period_s, callback)
+        self._endpoints.append((self.destroy_timer, timer))
+        return timer
+
+    def guard(self, callback: Callable[[], None], what: str) -> GuardCondition:
+        """A guard condition: `trigger()` from any thread runs `callback` on the executor thread."""
+        condition = self.create_guard_condition(self._guarded(callback, what))
+        self._endpoints.append((self.destroy_guard_condition, condition))
+        return condition
+
+    def worker(
+        self, name: str, work: Callable[[T], R], deliver: Callable[[Done[T, R]], None]
+    ) -> Worker[T, R]:
+        """A started worker thread, stopped at cleanup; `deliver` runs on the executor thread."""
+        box: list[Worker[T, R]] = []
+        condition = self.guard(lambda: box[0].drain(), name)
+        worker = Worker(name, work, deliver, condition.trigger)
+        box.append(worker)
+        worker.start()
+        self._workers.append(worker)
+        return worker
+
+    def fault(self, event: str, cause: str) -> None:
+        """Something went wrong and the node goes on: counted each time, logged now and then."""
+        count = self.diagnostics.count(event, cause)
+        now = self.steady_ns()
+        if now - self._logged_ns.get(event, -_LOG_AGAIN_NS) >= _LOG_AGAIN_NS:
+            self._logged_ns[event] = now
+            self.get_logger().warning(f"{event} ({count} so far): {cause}")
+
+    # Lifecycle --------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Refuse wrong parameters, then `setup`."""
+        problems = self._declared.problems
+        if problems:
+            return self._failed("configure", "wrong parameters: " + "; ".join(problems))
+        if not self._attempt("configure", self.setup):
+            self._release()
+            return _FAILURE
+        self._is_configured = True
+        return _SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """`start`."""
+        if not self._attempt("activate", self.start):
+            self._attempt("stop after a failed activate", self.stop, keep_cause=True)
+            return _FAILURE
+        self._is_active = True
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """`stop`; the node becomes inactive even where that reports an error."""
+        self._is_active = False
+        self._attempt("deactivate", self.stop)
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """`teardown`, then everything that `setup` made is gone."""
+        self._release()
+        return _SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and release from whatever state."""
+        self.close()
+        return _SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Come back to unconfigured rather than be finalised."""
+        self._is_active = False
+        self._release()
+        return _SUCCESS
+
+    def close(self) -> None:
+        """Free everything; safe to call twice, and from any state."""
+        if self._is_active:
+            self._is_active = False
+            self._attempt("stop", self.stop)
+        if self._is_configured:
+            self._release()
+
+    def _attempt(self, what: str, hook: Callable[[], None], keep_cause: bool = False) -> bool:
+        try:
+            hook()
+        except (NodeError, ValueError, OSError) as error:
+            self._failed(what, str(error))
+            return False
+        except Exception as error:
+            self.get_logger().error(traceback.format_exc())
+            self._failed(what, f"{type(error).__name__}: {error}")
+            return False
+        if not keep_cause:
+            self._cause = ""
+        return True
+
+    def _failed(self, what: str, cause: str) -> TransitionCallbackReturn:
+        text = f"{what} failed: {cause}"
+        # A retry that fails for the same reason is no news.
+        if text != self._cause:
+            self.get_logger().error(text)
+        self._cause = text
+        return _FAILURE
+
+    def _release(self) -> None:
+        # Workers first: what they use is freed in `teardown`.
+        for worker in self._workers:
+            if not worker.stop():
+                self.get_logger().error(f"worker '{worker.name}' does not end; left behind")
+        self._workers.clear()
+        self._attempt("cleanup", self.teardown, keep_cause=bool(self._cause))
+        for destroy, endpoint in reversed(self._endpoints):
+            destroy(endpoint)
+        self._endpoints.clear()
+        self._is_configured = False
+
+    def _autostart(self) -> None:
+        if self.steady_ns() < self._autostart_due_ns:
+            return
+        if not self._is_configured:
+            self.trigger_configure()
+        if self._is_configured and not self._is_active:
+            self.trigger_activate()
+        if self._is_active and self._autostart_timer is not None:
+            self.destroy_timer(self._autostart_timer)
+            self._autostart_timer = None
+            return
+        wait_s = AUTOSTART_RETRY_S[min(self._autostart_tries, len(AUTOSTART_RETRY_S) - 1)]
+        self._autostart_tries += 1
+        self._autostart_due_ns = self.steady_ns() + int(wait_s * 1e9)
+
+    # Sign of life -----------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        self._beats += 1
+        message = Heartbeat(
+            stamp=self.stamp(time.time_ns()),
+            node=self.get_fully_qualified_name(),
+            host=self.host,
+            pid=os.getpid(),
+            lifecycle_state=self._state_machine.current_state[0],
+            count=self._beats,
+        )
+        for worker in self._workers:
+            p = worker.progress()
+            message.workers.append(
+                WorkerProgress(name=p.name, done=p.done, busy=p.busy, busy_for_ms=p.busy_for_ms)
+            )
+        self._heartbeat_publisher.publish(message)
+
+    def _diagnose(self) -> None:
+        statuses, changed = self.diagnostics.evaluate()
+        now = self.steady_ns()
+        if not changed and now - self._diagnosed_ns < DIAGNOSTICS_PERIOD_S * 1e9:
+            return
+        self._diagnosed_ns = now
+        message = self.diagnostics.message(statuses)
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics_publisher.publish(message)
+
+    def _state_status(self) -> Status:
+        values: dict[str, object] = {"pid": os.getpid(), "host": self.host}
+        label = self._state_machine.current_state[1]
+        if self._cause:
+            return Status(Level.ERROR, f"{label}: {self._cause}", values)
+        if self._declared.problems:
+            return Status(Level.ERROR, f"{label}: " + "; ".join(self._declared.problems), values)
+        return Status(Level.OK if self._is_active else Level.WARN, label, values)
+
+    # Small things -----------------------------------------------------------------------------
+
+    def _create_publisher(self, row: Interface, **names: str) -> Publisher:
+        return self.create_publisher(
+            message_type(row.type), row.resolve(**names), publisher_qos(row.qos)
+        )
+
+    def _steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
+        return self.create_timer(
+            period_s, self._guarded(callback, callback.__name__), clock=self._steady
+        )
+
+    def _guarded(self, callback: Callable[..., None], what: str) -> Callable[..., None]:
+        """`callback`, so that what it raises is counted and logged, and never ends the process."""
+
+        def guarded(*arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except Exception as error:
+                self.fault(f"callback {what}", f"{type(error).__name__}: {error}")
+                self.get_logger().debug(traceback.format_exc())
+
+        return guarded

@@ -1,0 +1,64 @@
+"""Where the package's files lie: in a checkout, in a colcon install, or where the user says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_SOURCE = Path(__file__).resolve().parents[3]
+
+
+def share_folder() -> Path:
+    """The folder with config/, launch/ and models/.
+
+    The checkout where this file lies in one (a symlink install too), else share/shopfloor of the
+    install. Raises FileNotFoundError naming both where there is neither.
+    """
+    if (_SOURCE / "package.xml").is_file() and (_SOURCE / "config").is_dir():
+        return _SOURCE
+    prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
+    for prefix in filter(None, prefixes):
+        share = Path(prefix) / "share" / "shopfloor"
+        if (share / "config").is_dir():
+            return share
+    raise FileNotFoundError(
+        f"config/ and models/ of shopfloor are neither in {_SOURCE} nor in share/shopfloor of "
+        f"AMENT_PREFIX_PATH={':'.join(prefixes)}; source install/setup.bash"
+    )
+
+
+def models_folder() -> Path:
+    """The folder of model packages: SHOPFLOOR_MODELS, else models/ of the package."""
+    return Path(os.environ.get("SHOPFLOOR_MODELS") or share_folder() / "models")
+
+
+def model_folder(model: str) -> Path:
+    """The folder of `NAME/VERSION`, or `model` itself where it is the path of a folder.
+
+    Raises FileNotFoundError that lists the models there are.
+    """
+    for candidate in (Path(model).expanduser(), models_folder() / model):
+        if (candidate / "model.yaml").is_file():
+            return candidate
+    found = sorted(
+        str(path.parent.relative_to(models_folder()))
+        for path in models_folder().glob("*/*/model.yaml")
+    )
+    raise FileNotFoundError(
+        f"no model '{model}': neither that folder nor {models_folder() / model} has a model.yaml; "
+        f"there are: {', '.join(found) or 'none'}"
+    )
+
+
+def message_folder(package: str) -> Path:
+    """The folder of a package's .msg files. Raises FileNotFoundError."""
+    for prefix in filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)):
+        folder = Path(prefix) / "share" / package / "msg"
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"{package} is not built: no share/{package}/msg in AMENT_PREFIX_PATH")
+
+
+def data_folder() -> Path:
+    """Real data for tests and benchmarks: SHOPFLOOR_DATA, else ../shared/data of the checkout."""
+    return Path(os.environ.get("SHOPFLOOR_DATA") or _SOURCE.parent / "shared" / "data")
