@@ -1,0 +1,150 @@
+"""Random crops, flips, turns and light for training images."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .data import CLASSES, Boxes, Image, Sample
+
+PAD = 114  # the grey that the product's letterbox pads with
+MIN_VISIBLE = 0.4  # share of a box that must be left in a crop for the box to be learned
+SCALE_RANGE = (0.7, 1.4)
+AIMED = 0.7  # share of crops that are laid over a defect
+
+# What a defect becomes when copper and gap swap places: a cut in a trace is a bridge over a gap.
+NEGATIVE_NAMES = {"open": "short", "mousebite": "spur", "copper": "pinhole"}
+NEGATIVE = np.arange(len(CLASSES), dtype=np.float32)
+for _name, _other in NEGATIVE_NAMES.items():
+    NEGATIVE[CLASSES.index(_name)] = CLASSES.index(_other)
+    NEGATIVE[CLASSES.index(_other)] = CLASSES.index(_name)
+
+
+def blend_pair(sample: Sample, rng: np.random.Generator) -> tuple[Image, Boxes]:
+    """A defective image as it is, its template, or the template with some of the defects.
+
+    The pairs are aligned, so a defect's box copied into the template makes a new part with fewer
+    defects, and leaves good copper where the model last saw a defect.
+    """
+    if sample.template is None or not len(sample.boxes):
+        return sample.image, sample.boxes
+    draw = rng.random()
+    if draw < 0.5:
+        return sample.image, sample.boxes
+    if draw < 0.65:
+        return sample.template, sample.boxes[:0]
+    image = sample.template.copy()
+    kept = sample.boxes[rng.random(len(sample.boxes)) < 0.5]
+    for x1, y1, x2, y2 in kept[:, :4].astype(int):
+        area = np.s_[max(y1 - 3, 0) : y2 + 3, max(x1 - 3, 0) : x2 + 3]
+        image[area] = sample.image[area]
+    # Another defect that reaches into a copied box would be there without a label.
+    for other in sample.boxes:
+        if any(np.array_equal(other, row) for row in kept):
+            continue
+        for box in kept:
+            if (np.minimum(other[2:4], box[2:4] + 3) > np.maximum(other[:2], box[:2] - 3)).all():
+                return sample.image, sample.boxes
+    return image, kept
+
+
+def negative(image: Image, boxes: Boxes) -> tuple[Image, Boxes]:
+    """A binarised board with copper and gap swapped, and its defects renamed to match.
+
+    Boards differ most in how much of them is copper: half of them seen as negatives, the model
+    meets dense planes with thin gaps although few training boards have them.
+    """
+    swapped = boxes.copy()
+    swapped[:, 4] = NEGATIVE[boxes[:, 4].astype(int)]
+    return np.asarray(255 - image, np.uint8), swapped
+
+
+def crop(
+    image: Image, boxes: Boxes, size_px: int, rng: np.random.Generator, jitter: bool = True
+) -> tuple[Image, Boxes]:
+    """A square crop of random scale and place, `size_px` wide after resizing, padded outside."""
+    height, width = image.shape[:2]
+    scale = float(np.exp(rng.uniform(*np.log(SCALE_RANGE)))) if jitter else 1.0
+    # A view of the whole part may be shifted off its edge a little, a smaller one stays inside.
+    slack_x, slack_y = width * scale - size_px, height * scale - size_px
+    edge = 0.1 * size_px
+    low_x, high_x = min(slack_x, 0.0) - edge * (slack_x < 0), max(slack_x, 0.0)
+    low_y, high_y = min(slack_y, 0.0) - edge * (slack_y < 0), max(slack_y, 0.0)
+    if len(boxes) and rng.random() < AIMED:
+        x1, y1, x2, y2 = (boxes[rng.integers(len(boxes)), :4] * scale).tolist()
+        low_x, high_x = _narrow(low_x, high_x, x2 - size_px, x1)
+        low_y, high_y = _narrow(low_y, high_y, y2 - size_px, y1)
+    left, top = rng.uniform(low_x, high_x), rng.uniform(low_y, high_y)
+    if not jitter and slack_x == 0 and slack_y == 0:
+        return image, boxes
+    matrix = np.array([[scale, 0, -left], [0, scale, -top]], np.float64)
+    out = cv2.warpAffine(
+        image,
+        matrix,
+        (size_px, size_px),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(PAD, PAD, PAD),
+    )
+    moved = boxes.copy()
+    moved[:, [0, 2]] = moved[:, [0, 2]] * scale - left
+    moved[:, [1, 3]] = moved[:, [1, 3]] * scale - top
+    full = np.prod(moved[:, 2:4] - moved[:, :2], axis=1)
+    moved[:, :4] = moved[:, :4].clip(0, size_px)
+    visible = np.prod(moved[:, 2:4] - moved[:, :2], axis=1)
+    return np.asarray(out, np.uint8), moved[visible >= MIN_VISIBLE * full]
+
+
+def _narrow(low: float, high: float, least: float, most: float) -> tuple[float, float]:
+    """The part of low..high that lies in least..most, or low..high where none does."""
+    inner = max(low, least), min(high, most)
+    return inner if inner[0] <= inner[1] else (low, high)
+
+
+def turn(image: Image, boxes: Boxes, rng: np.random.Generator) -> tuple[Image, Boxes]:
+    """One of the eight turns and flips of a square image."""
+    size = image.shape[0]
+    boxes = boxes.copy()
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+        boxes[:, [0, 2]] = size - boxes[:, [2, 0]]
+    if rng.random() < 0.5:
+        image = image[::-1]
+        boxes[:, [1, 3]] = size - boxes[:, [3, 1]]
+    if rng.random() < 0.5:
+        image = image.swapaxes(0, 1)
+        boxes = boxes[:, [1, 0, 3, 2, 4]]
+    return image, boxes
+
+
+def relight(image: Image, rng: np.random.Generator) -> Image:
+    """Brightness, contrast, blur and noise; a grey image sometimes between two colours."""
+    if image.ndim == 2:
+        if rng.random() < 0.15:
+            dark, bright = rng.uniform(0, 90, 3), rng.uniform(150, 255, 3)
+            steps = np.linspace(0.0, 1.0, 256)[:, None]
+            table = (dark + (bright - dark) * steps).astype(np.uint8)
+            image = table[image]
+        else:
+            image = np.repeat(image[:, :, None], 3, axis=2)
+    if rng.random() < 0.5:
+        gain, offset = rng.uniform(0.75, 1.25), rng.uniform(-25, 25)
+        steps = np.arange(256, dtype=np.float32)
+        image = np.clip((steps - 128) * gain + 128 + offset, 0, 255).astype(np.uint8)[image]
+    if rng.random() < 0.15:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2)), np.uint8)
+    if rng.random() < 0.15:
+        noise = rng.normal(0.0, rng.uniform(2, 8), image.shape[:2]).astype(np.float32)
+        image = np.clip(image + noise[:, :, None], 0, 255).astype(np.uint8)
+    return image
+
+
+def augment(sample: Sample, size_px: int, rng: np.random.Generator) -> tuple[Image, Boxes]:
+    """A training view of a part: (size_px, size_px, 3) BGR and its boxes (M, 5)."""
+    image, boxes = blend_pair(sample, rng)
+    if image.ndim == 2 and rng.random() < 0.5:
+        image, boxes = negative(image, boxes)
+    # The plain view at its own scale stays the most common one: it is what the camera delivers.
+    image, boxes = crop(image, boxes, size_px, rng, jitter=rng.random() < 0.6)
+    image, boxes = turn(image, boxes, rng)
+    return np.ascontiguousarray(relight(image, rng)), boxes

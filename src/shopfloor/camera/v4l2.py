@@ -1,0 +1,188 @@
+"""A USB or CSI camera under Linux (V4L2), read by OpenCV."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+
+from shopfloor.camera.source import (
+    BadFrame,
+    Cause,
+    Grab,
+    SourceError,
+    SourceInfo,
+    SourceLost,
+)
+
+
+def _open_capture(device: str) -> Any:
+    return cv2.VideoCapture(device, cv2.CAP_V4L2)
+
+
+def _wait_ready(capture: Any, timeout_s: float) -> bool:
+    """Poll the device; raises cv2.error when it reports a fault."""
+    ready, _ = cv2.VideoCapture.waitAny([capture], timeoutNs=max(1, round(timeout_s * 1e9)))
+    return bool(ready)
+
+
+class V4l2Source:
+    """Frames of a V4L2 device as bgr8, mono8 or mono16.
+
+    device: a path such as /dev/video0 or /dev/v4l/by-id/..., or its number; the by-id path stays
+        with one camera when several are plugged in and out.
+    width, height: pixels asked for, 0: as the device has it; another size is refused by name.
+    rate_hz: frames per second asked for, 0: as the device has it.
+    fourcc: pixel format asked for, for example MJPG or YUYV, empty: as the device has it.
+    silence_s: without a frame for this long the device counts as lost.
+    open_capture, wait_ready: OpenCV's; tests give their own.
+
+    `steady_ns` and `device_stamp_ns` come from the driver where it stamps its buffers with the
+    monotonic clock, as UVC does.
+    """
+
+    def __init__(
+        self,
+        device: str | int,
+        *,
+        width: int = 0,
+        height: int = 0,
+        rate_hz: float = 0.0,
+        fourcc: str = "",
+        silence_s: float = 2.0,
+        open_capture: Callable[[str], Any] = _open_capture,
+        wait_ready: Callable[[Any, float], bool] = _wait_ready,
+    ) -> None:
+        text = str(device).strip()
+        self._device = f"/dev/video{text}" if text.isdigit() else text
+        self._size = (width, height)
+        self._rate_hz = rate_hz
+        self._fourcc = fourcc
+        self._silence_ns = round(silence_s * 1e9)
+        self._open_capture = open_capture
+        self._wait_ready = wait_ready
+        self._capture: Any = None
+        self._last_ns = 0
+        self._sequence = 0
+        if fourcc and len(fourcc) != 4:
+            raise SourceError(
+                Cause.CONFIGURATION, f"pixel format {fourcc!r} is no four-character code"
+            )
+
+    def describe(self) -> SourceInfo:
+        """The device's path."""
+        return SourceInfo("v4l2", self._device, self._rate_hz)
+
+    def open(self) -> None:
+        """Open and set up the device; raises SourceError.
+
+        Causes: absent, denied, busy, format (no capture device, or another size or pixel format
+        than asked for).
+        """
+        self._check_device()
+        capture = self._open_capture(self._device)
+        if not capture.isOpened():
+            capture.release()
+            raise SourceError(
+                Cause.FORMAT, f"{self._device} is no capture device, or it is in use elsewhere"
+            )
+        self._capture = capture
+        try:
+            self._set_up(capture)
+        except SourceError:
+            self.close()
+            raise
+        self._last_ns = time.monotonic_ns()
+
+    def read(self, timeout_s: float) -> Grab | None:
+        """The next frame; SourceLost when the device is gone or silent."""
+        if self._capture is None:
+            raise SourceLost(f"{self._device} is not open")
+        try:
+            if not self._wait_ready(self._capture, timeout_s):
+                self._check_silence()
+                return None
+            done, image = self._capture.read()
+        except cv2.error as error:
+            raise SourceLost(f"{self._device} reports a fault: {error.err}") from error
+        now_ns = time.monotonic_ns()
+        if not done:
+            if not os.path.exists(self._device):
+                raise SourceLost(f"{self._device} is gone: unplugged or without power")
+            self._check_silence()
+            self._sequence += 1
+            raise BadFrame(f"{self._device} gave a frame that can't be decoded", self._sequence)
+        self._last_ns = now_ns
+        self._sequence += 1
+        encoding = "bgr8" if image.ndim == 3 else "mono8" if image.itemsize == 1 else "mono16"
+        stamp_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+        # Some drivers stamp with another clock or not at all; a stamp that can't be is not used.
+        if not 0 <= now_ns - stamp_ns <= self._silence_ns:
+            return Grab(image, encoding, None, now_ns, self._sequence)
+        return Grab(image, encoding, stamp_ns, stamp_ns, self._sequence)
+
+    def close(self) -> None:
+        """Give the device back."""
+        if self._capture is not None:
+            self._capture.release()
+        self._capture = None
+
+    def _check_silence(self) -> None:
+        silent_ns = time.monotonic_ns() - self._last_ns
+        if silent_ns > self._silence_ns:
+            raise SourceLost(
+                f"{self._device} gave no frame for {silent_ns / 1e9:.1f} s", Cause.NO_FRAMES
+            )
+
+    def _check_device(self) -> None:
+        try:
+            mode = os.stat(self._device).st_mode
+        except OSError as error:
+            raise SourceError(Cause.ABSENT, f"there is no device {self._device}") from error
+        if not stat.S_ISCHR(mode):
+            raise SourceError(Cause.FORMAT, f"{self._device} is no video device")
+        try:
+            os.close(os.open(self._device, os.O_RDWR | os.O_NONBLOCK))
+        except OSError as error:
+            cause = {
+                errno.EBUSY: Cause.BUSY,
+                errno.EACCES: Cause.DENIED,
+                errno.EPERM: Cause.DENIED,
+                errno.ENODEV: Cause.ABSENT,
+                errno.ENXIO: Cause.ABSENT,
+            }.get(error.errno or 0, Cause.UNKNOWN)
+            hint = "; members of its group, often 'video', may" if cause is Cause.DENIED else ""
+            raise SourceError(
+                cause, f"can't open {self._device}: {error.strerror}{hint}"
+            ) from error
+
+    def _set_up(self, capture: Any) -> None:
+        if self._fourcc:
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*self._fourcc))
+            given = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1")
+            if given != self._fourcc:
+                raise SourceError(
+                    Cause.FORMAT, f"{self._device} gives {given}, not {self._fourcc} as asked"
+                )
+        wanted = (
+            (cv2.CAP_PROP_FRAME_WIDTH, "width", self._size[0]),
+            (cv2.CAP_PROP_FRAME_HEIGHT, "height", self._size[1]),
+        )
+        for prop, _, asked in wanted:
+            if asked:
+                capture.set(prop, asked)
+        # Read back when both are set: the driver rounds them as a pair.
+        for prop, name, asked in wanted:
+            if asked and round(capture.get(prop)) != asked:
+                raise SourceError(
+                    Cause.FORMAT,
+                    f"{self._device} gives {name} {capture.get(prop):.0f}, not {asked} as asked",
+                )
+        if self._rate_hz:
+            capture.set(cv2.CAP_PROP_FPS, self._rate_hz)
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 2)

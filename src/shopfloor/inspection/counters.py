@@ -1,0 +1,53 @@
+"""What an inspector counts since it was activated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from shopfloor.inspection.verdict import Decision, Reason
+from shopfloor.ros.timing import RateMeter, Rolling
+
+FAULTS = (Reason.ENGINE_FAULT, Reason.OUTPUT_INVALID, Reason.UNKNOWN)
+"""Reasons that are the inspector's own trouble, not the frame's."""
+
+
+@dataclass
+class Counters:
+    """`received` and `superseded` count on the thread that frames come on, the rest on the
+    executor's: a sum that two threads add to would lose some.
+    """
+
+    received: int = 0
+    processed: int = 0
+    superseded: int = 0
+    stale: int = 0
+    invalid: int = 0
+    verdicts: Counter[str] = field(default_factory=Counter)
+    last: Decision | None = None
+    last_frame_ns: int | None = None
+    rate: RateMeter = field(default_factory=RateMeter)
+    age_ms: Rolling = field(default_factory=Rolling)
+
+    def judged(self, decision: Decision) -> None:
+        """Count one result."""
+        self.processed += 1
+        self.rate.tick()
+        self.verdicts[decision.verdict.value] += 1
+        self.stale += decision.reason is Reason.STALE
+        self.invalid += decision.reason is Reason.FRAME_INVALID
+        self.last = decision
+
+    def values(self) -> dict[str, object]:
+        """The numbers of a diagnostic status."""
+        return {
+            "rate_hz": self.rate.hz(),
+            "frame_age_p50_ms": self.age_ms.percentile(50),
+            "frame_age_p99_ms": self.age_ms.percentile(99),
+            "received": self.received,
+            "processed": self.processed,
+            "dropped superseded": self.superseded,
+            "dropped stale": self.stale,
+            "invalid": self.invalid,
+            **{f"verdict {name}": count for name, count in self.verdicts.items()},
+        }

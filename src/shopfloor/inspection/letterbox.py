@@ -1,0 +1,117 @@
+"""Letterbox preprocessing into a buffer that is used again for each frame.
+
+As YOLOX does it: the picture is scaled by one factor, lies in the top left corner of the network's
+input, and the rest is padding (https://github.com/Megvii-BaseDetection/YOLOX, `preproc`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a picture lies in the network's input: input pixel = image pixel * scale.
+
+    image_width, image_height: the picture, pixels.
+    width, height: the part of the input that it covers, pixels.
+    """
+
+    image_width: int
+    image_height: int
+    scale: float
+    width: int
+    height: int
+
+    @classmethod
+    def fit(
+        cls, image_width: int, image_height: int, input_width: int, input_height: int
+    ) -> Geometry:
+        """The largest scale at which the picture fits into the input."""
+        scale = min(input_width / image_width, input_height / image_height)
+        width = max(1, int(image_width * scale))
+        height = max(1, int(image_height * scale))
+        return cls(image_width, image_height, scale, width, height)
+
+    def to_image(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, 4) corner boxes from input pixels to image pixels, clipped to the image."""
+        boxes = np.asarray(xyxy / np.float32(self.scale), dtype=np.float32)
+        np.clip(boxes[:, 0::2], 0.0, self.image_width, out=boxes[:, 0::2])
+        np.clip(boxes[:, 1::2], 0.0, self.image_height, out=boxes[:, 1::2])
+        return boxes
+
+
+class Letterbox:
+    """Fills one network input batch; not thread-safe.
+
+    width, height: of the network's input, pixels.
+    pad: grey value of the padding, 0-255.
+    rgb: True when the network wants RGB planes; otherwise they are BGR.
+    scale, mean, std: the input is (value * scale - mean) / std, in the order of the planes.
+
+    `batch` is (1, 3, height, width) float32, C-contiguous. Each call overwrites it.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        *,
+        pad: int = 114,
+        rgb: bool = False,
+        scale: float = 1.0,
+        mean: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        std: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    ) -> None:
+        self.width = width
+        self.height = height
+        self.batch = np.empty((1, 3, height, width), dtype=np.float32)
+        # gain and offset fold scale, mean and std: plane * gain + offset.
+        deviation = np.asarray(std, dtype=np.float32).reshape(3, 1, 1)
+        self._gain = np.float32(scale) / deviation
+        self._offset = -np.asarray(mean, dtype=np.float32).reshape(3, 1, 1) / deviation
+        self._plain = bool(np.all(self._gain == 1.0) and np.all(self._offset == 0.0))
+        self._pad = pad * self._gain + self._offset
+        self._order = (2, 1, 0) if rgb else (0, 1, 2)
+        self._covered = (-1, -1)
+        self._resized: npt.NDArray[np.uint8] = np.empty((0, 0, 3), dtype=np.uint8)
+        self._planes: npt.NDArray[np.uint8] = np.empty((3, 0, 0), dtype=np.uint8)
+        self._channels: list[npt.NDArray[np.uint8]] = []
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> Geometry:
+        """Put a H x W (grey) or H x W x 3 (BGR) uint8 picture into `batch`."""
+        geometry = Geometry.fit(image.shape[1], image.shape[0], self.width, self.height)
+        size = (geometry.width, geometry.height)
+        if size != self._covered:
+            self._cover(size)
+        if (image.shape[1], image.shape[0]) != size:
+            target = self._resized if image.ndim == 3 else self._planes[0]
+            image = np.asarray(
+                cv2.resize(image, size, dst=target, interpolation=cv2.INTER_LINEAR), dtype=np.uint8
+            )
+        if image.ndim == 3:
+            # Splitting bytes and then converting whole planes is 3 x faster than a transpose.
+            cv2.split(image, self._channels)
+            source: npt.NDArray[np.uint8] = self._planes
+        else:
+            source = image[np.newaxis]
+        covered = self.batch[0, :, : geometry.height, : geometry.width]
+        np.copyto(covered, source)
+        if not self._plain:
+            np.multiply(covered, self._gain, out=covered)
+            np.add(covered, self._offset, out=covered)
+        return geometry
+
+    def _cover(self, size: tuple[int, int]) -> None:
+        """Make the buffers for a new picture size, and pad what it does not cover."""
+        width, height = size
+        self._resized = np.empty((height, width, 3), dtype=np.uint8)
+        self._planes = np.empty((3, height, width), dtype=np.uint8)
+        self._channels = [self._planes[plane] for plane in self._order]
+        self.batch[0, :, height:, :] = self._pad
+        self.batch[0, :, :height, width:] = self._pad
+        self._covered = size

@@ -1,0 +1,143 @@
+"""The inspector: one frame in, one outcome out. The node and the offline evaluation both use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shopfloor.inspection.detections import Detections
+from shopfloor.inspection.engines import Engine, EngineError, EngineInfo
+from shopfloor.inspection.letterbox import Letterbox
+from shopfloor.inspection.model import ModelPackage
+from shopfloor.inspection.quality import NOT_MEASURED, FrameQuality, measure
+from shopfloor.inspection.verdict import Criteria, Decision, Reason, decide, unknown
+from shopfloor.inspection.yolo import OutputError, YoloDecoder
+from shopfloor.ros.images import ImageError, check, to_bgr8
+from shopfloor.ros.timing import StageTimer
+
+AnyImage = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class InspectionOutcome:
+    """What was found in one frame.
+
+    detections: in pixels of the frame, all at or above the score floor, best first.
+    image: the frame as it was inspected, H x W or H x W x 3 (BGR) uint8; None if it could not be
+        read. stages_ms: time per stage, in the order in which they ran.
+    criteria: those that decided; None where the frame was not inspected.
+    """
+
+    decision: Decision
+    detections: Detections
+    quality: FrameQuality
+    image: npt.NDArray[np.uint8] | None
+    stages_ms: dict[str, float]
+    criteria: Criteria | None = None
+
+
+def failed(reason: Reason, text: str) -> InspectionOutcome:
+    """The outcome of a frame that was not inspected: UNKNOWN, with the reason."""
+    return InspectionOutcome(unknown(reason, text), Detections.empty(), NOT_MEASURED, None, {})
+
+
+class Inspector:
+    """Runs one model; belongs to one thread.
+
+    package, engine: the loaded model; the engine is not closed here.
+    criteria: what decides, see `Criteria`; may be replaced between two frames.
+    score_floor: detections below are not reported, 0-1.
+    nms_iou: of two boxes of one class that overlap by more, the weaker goes; None: the model's.
+    max_detections: at most so many are reported.
+
+    The first inference is done here, on an empty frame: it allocates the engine's memory, and an
+    output that can't be decoded shows before the first part. Raises EngineError, OutputError.
+    """
+
+    def __init__(
+        self,
+        package: ModelPackage,
+        engine: Engine,
+        criteria: Criteria,
+        *,
+        score_floor: float = 0.05,
+        nms_iou: float | None = None,
+        max_detections: int = 300,
+    ) -> None:
+        self.package = package
+        self.criteria = criteria
+        self._engine = engine
+        form = package.input
+        self._letterbox = Letterbox(
+            form.width,
+            form.height,
+            pad=form.pad,
+            rgb=form.channels == "rgb",
+            scale=form.scale,
+            mean=form.mean,
+            std=form.std,
+        )
+        self._decoder = YoloDecoder(
+            package.output,
+            score_floor=score_floor,
+            nms_iou=package.thresholds.nms_iou if nms_iou is None else nms_iou,
+            max_detections=max_detections,
+        )
+        self._letterbox(np.full((form.height, form.width), form.pad, dtype=np.uint8))
+        self._decoder(engine.infer(self._letterbox.batch)[0])
+
+    def describe(self) -> EngineInfo:
+        """The engine that runs the model."""
+        return self._engine.describe()
+
+    def inspect(self, image: AnyImage, encoding: str) -> InspectionOutcome:
+        """Judge one frame, in any encoding that `shopfloor.ros.images` reads.
+
+        Raises nothing for a bad frame, a failing engine or an output that is not a number: the
+        outcome is UNKNOWN with the reason.
+        """
+        timer = StageTimer()
+        criteria = self.criteria  # one set for the whole frame, whoever sets another meanwhile
+        pixels: npt.NDArray[np.uint8] | None = None
+        quality = NOT_MEASURED
+        try:
+            with timer.stage("convert"):
+                pixels = _pixels(image, encoding)
+            with timer.stage("preprocess"):
+                geometry = self._letterbox(pixels)
+            with timer.stage("infer"):
+                output = self._engine.infer(self._letterbox.batch)[0]
+            with timer.stage("postprocess"):
+                found = self._decoder(output)
+                detections = _in_image(found, geometry.to_image(found.xyxy))
+            with timer.stage("decide"):
+                quality = measure(pixels)
+                decision = decide(detections, quality, self.package.classes, criteria)
+        except ImageError as error:
+            decision = unknown(Reason.FRAME_INVALID, str(error))
+        except EngineError as error:
+            decision = unknown(Reason.ENGINE_FAULT, str(error))
+        except OutputError as error:
+            decision = unknown(Reason.OUTPUT_INVALID, str(error))
+        else:
+            return InspectionOutcome(
+                decision, detections, quality, pixels, timer.stages_ms, criteria
+            )
+        nothing = Detections.empty()
+        return InspectionOutcome(decision, nothing, quality, pixels, timer.stages_ms, criteria)
+
+
+def _pixels(image: AnyImage, encoding: str) -> npt.NDArray[np.uint8]:
+    """Grey images stay one plane: the letterbox takes them, for a third of the work."""
+    if encoding == "mono8":
+        check(image, encoding)
+        return image.astype(np.uint8, copy=False)
+    return to_bgr8(image, encoding)
+
+
+def _in_image(found: Detections, xyxy: npt.NDArray[np.float32]) -> Detections:
+    """The detections at their place in the image; those that lie in the padding are left out."""
+    inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+    return Detections(xyxy, found.scores, found.class_ids)[inside]

@@ -1,0 +1,38 @@
+"""Parameters of the quality gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shopfloor.ros.parameters import BaseParameters, param
+
+
+@dataclass(frozen=True)
+class QualityGateParameters(BaseParameters):
+    """How evidence of a part becomes its verdict."""
+
+    line: str = param("line", "Name of the line in verdicts.", read_only=True)
+    cameras: tuple[str, ...] = param(
+        ("camera",), "Cameras whose parts are judged, by node name in the same namespace."
+    )
+    every_camera: bool = param(
+        False,
+        "True: a part needs a result from every camera listed; "
+        "false: from each camera that saw it.",
+    )
+    deadline_ms: float = param(
+        1000.0,
+        "From a part's first frame to its verdict; what is not there by then is MISSING and the "
+        "part goes to REVIEW.",
+        unit="ms",
+        ge=1.0,
+        le=600_000.0,
+        live=True,
+    )
+    remember_s: float = param(
+        30.0,
+        "How long a decided part is remembered, to recognise late and repeated results.",
+        unit="s",
+        ge=1.0,
+        le=3600.0,
+    )

@@ -1,0 +1,266 @@
+"""What every node pays: hand-over, throughput, 1080p between processes, idle cost.
+
+./run bench foundation            about 6 minutes (1080p for 2 minutes on each profile)
+./run bench foundation --quick    about 1 minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rich.progress import track
+from shopfloor_msgs.msg import FrameInfo, InspectionResult
+from table import Results
+
+from shopfloor.inspection.engines import EngineOptions, load_engine
+from shopfloor.inspection.model import load_model_package
+from shopfloor.inspection.node import InspectorNode
+from shopfloor.inspection.pipeline import Inspector
+from shopfloor.inspection.verdict import Criteria
+from shopfloor.plant.environment import transport_environment
+from shopfloor.ros.frame_endpoints import FramePublisher
+from shopfloor.ros.frames import Frame
+from shopfloor.ros.node import ShopfloorNode
+from shopfloor.ros.parameters import BaseParameters
+from shopfloor.ros.paths import model_folder
+from shopfloor.sim.parts import render
+
+HERE = Path(__file__).resolve().parent
+CAMERA = "bench_camera"
+FRAMES = 32
+_STOCK = {"FASTRTPS_DEFAULT_PROFILES_FILE": "", "FASTDDS_DEFAULT_PROFILES_FILE": ""}
+
+
+class FeederNode(ShopfloorNode[BaseParameters]):
+    """A camera that has its frames in memory already."""
+
+    def __init__(self) -> None:
+        super().__init__(CAMERA, parameter_overrides=[Parameter("autostart", value=False)])
+
+    def setup(self) -> None:
+        """Make the endpoints."""
+        self.frames = FramePublisher(self, CAMERA)
+
+    def teardown(self) -> None:
+        """Offer no more."""
+        self.frames.close()
+
+    def feed(self, image: Any, sequence: int) -> None:
+        """Hand over one frame now."""
+        stamp_ns = self.now_ns()
+        height, width = image.shape[:2]
+        info = FrameInfo(sequence=sequence, width=width, height=height, encoding="bgr8")
+        info.header.stamp = self.stamp(stamp_ns)
+        info.header.frame_id = CAMERA
+        frame = Frame(image, "bgr8", stamp_ns, sequence, CAMERA, f"p{sequence}", self.steady_ns())
+        self.frames.publish(frame, info)
+
+
+def in_one_process(results: Results, seconds: float, model: str) -> None:
+    """Throughput of graph and bare engine in turns, then the hand-over at half load."""
+    images = [render("board", 10_000 + i).image for i in range(FRAMES)]
+    package = load_model_package(model_folder(model))
+    engine = load_engine("onnxruntime", package, EngineOptions(threads=1))
+    criteria = Criteria(fail=package.thresholds.fail, suspect=package.thresholds.suspect)
+    bare = Inspector(package, engine, criteria)
+    tensors = []
+    for image in images:
+        bare._letterbox(image)
+        tensors.append(bare._letterbox.batch.copy())
+
+    rclpy.init()
+    executor = SingleThreadedExecutor()
+    feeder = FeederNode()
+    inspector = InspectorNode(
+        "bench_inspector",
+        parameter_overrides=[
+            Parameter("autostart", value=False),
+            Parameter("camera", value=CAMERA),
+            Parameter("model", value=str(model_folder(model))),
+        ],
+    )
+    seen: list[InspectionResult] = []
+    inspector_publish = inspector._publish
+
+    def watch(frame: Frame, outcome: Any, stages_ms: dict[str, float]) -> None:
+        inspector_publish(frame, outcome, stages_ms)
+        seen.append(stages_ms)
+
+    inspector._publish = watch  # type: ignore[method-assign]
+    for node in (feeder, inspector):
+        executor.add_node(node)
+        node.trigger_configure()
+        node.trigger_activate()
+        assert node.is_active, "see the log above"
+
+    def spin_and_feed(rate_hz: float, length_s: float) -> tuple[float, list[Any]]:
+        """Results per second while frames come at `rate_hz`, and the stages of each result."""
+        seen.clear()
+        stop = threading.Event()
+
+        def run() -> None:
+            due, sequence = time.monotonic(), 0
+            while not stop.is_set():
+                feeder.feed(images[sequence % FRAMES], sequence)
+                sequence += 1
+                due += 1.0 / rate_hz
+                stop.wait(max(0.0, due - time.monotonic()))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        start = time.perf_counter()
+        while time.perf_counter() - start < length_s:
+            executor.spin_once(timeout_sec=0.05)
+        rate = len(seen) / (time.perf_counter() - start)
+        stop.set()
+        thread.join()
+        return rate, list(seen)
+
+    rates: dict[str, list[float]] = {"engine": [], "pipeline": [], "graph": []}
+    for _ in track(range(3), description="graph and bare engine in turns"):
+        rates["engine"].append(_rate(seconds, lambda i: engine.infer(tensors[i % FRAMES])))
+        rates["pipeline"].append(_rate(seconds, lambda i: bare.inspect(images[i % FRAMES], "bgr8")))
+        rates["graph"].append(spin_and_feed(1.2 * rates["engine"][-1], seconds)[0])
+    engine_hz, pipeline_hz, graph_hz = (float(np.median(r)) for r in rates.values())
+    results.add("bare engine, frames prepared", engine_hz, "Hz", note="onnxruntime, 1 thread, 640")
+    results.add("bare pipeline", pipeline_hz, "Hz", engine_hz, note="with pre- and postprocessing")
+    results.add("graph in one process", graph_hz, "Hz", engine_hz, "ratio >= 0.9 of the engine",
+                "camera to InspectionResult, saturated")  # fmt: skip
+    _, stages = spin_and_feed(engine_hz / 2, 2 * seconds)
+    waits = [stage["queue"] for stage in stages if "queue" in stage]
+    p50, p99 = np.percentile(waits, [50, 99])
+    results.add(
+        "hand-over p50", float(p50), "ms", limit="<= 0.3", note="publish to inference start"
+    )
+    results.add("hand-over p99", float(p99), "ms", note=f"{len(waits)} frames at half load")
+    for node in (inspector, feeder):
+        node.close()
+        node.destroy_node()
+    executor.shutdown()
+    rclpy.shutdown()
+
+
+def _rate(seconds: float, work: Callable[[int], object]) -> float:
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        work(done)
+        done += 1
+    return done / (time.perf_counter() - start)
+
+
+def between_processes(results: Results, seconds: float) -> None:
+    """1080p at 30 Hz from process to process, with the shipped profile and the stock one."""
+    shipped = _transport(seconds, transport_environment())
+    stock = _transport(seconds, _STOCK)
+    size_mb = 1920 * 1080 * 3 / 1e6
+    for key, unit, limit in (
+        ("lost", "%", "0"),
+        ("p50_ms", "ms", "<= 5"),
+        ("p99_ms", "ms", ""),
+        ("cpu_s", "s", ""),
+    ):
+        results.add(f"1080p30 {key}", shipped[key], unit, stock[key], limit,
+                    "baseline: stock Fast DDS profile")  # fmt: skip
+    copy_ms = _memcpy_ms()
+    results.add("memcpy of a frame", copy_ms, "ms", limit="physical floor: 5 copies on the way",
+                note=f"{size_mb:.1f} MB")  # fmt: skip
+
+
+def _memcpy_ms() -> float:
+    frame = np.zeros((1080, 1920, 3), np.uint8)
+    target = np.empty_like(frame)
+    times = []
+    for _ in range(50):
+        start = time.perf_counter()
+        np.copyto(target, frame)
+        times.append((time.perf_counter() - start) * 1e3)
+    return float(np.median(times))
+
+
+def _transport(seconds: float, environment: dict[str, str]) -> dict[str, float]:
+    frames = int(30 * seconds)
+    env = {**os.environ, **environment}
+    for name in [name for name, value in environment.items() if not value]:
+        env.pop(name, None)
+    command = [sys.executable, str(HERE / "transport.py")]
+    common = ["--frames", str(frames)]
+    subscriber = subprocess.Popen(
+        [*command, "subscriber", *common], env=env, stdout=subprocess.PIPE, text=True
+    )
+    publisher = subprocess.Popen([*command, "publisher", *common], env=env)
+    try:
+        output, _ = subscriber.communicate(timeout=seconds + 60)
+    finally:
+        subscriber.kill()
+        publisher.terminate()
+        publisher.wait(10)
+    figures: dict[str, float] = json.loads(output.strip().splitlines()[-1])
+    figures["lost"] = 100.0 * (1 - figures["received"] / figures["sent"])
+    return figures
+
+
+_EMPTY = """
+import rclpy
+from rclpy.node import Node
+rclpy.init(); node = Node('empty'); rclpy.spin(node)
+"""
+_OURS = """
+from shopfloor.ros.main import run_node
+from shopfloor.ros.node import ShopfloorNode
+run_node(lambda: ShopfloorNode('ours'))
+"""
+
+
+def idle(results: Results, seconds: float) -> None:
+    """What the base of every node costs while nothing happens."""
+    empty, ours = _idle(_EMPTY, seconds), _idle(_OURS, seconds)
+    results.add("idle node CPU", ours[0], "% of a core", empty[0] or None,
+                note="10 Hz heartbeat, diagnostics; baseline: empty rclpy node")  # fmt: skip
+    results.add("idle node memory", ours[1], "MB", empty[1], note="resident")
+
+
+def _idle(code: str, seconds: float) -> tuple[float, float]:
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    process = psutil.Process(child.pid)
+    time.sleep(3.0)
+    before = sum(process.cpu_times()[:2])
+    time.sleep(seconds)
+    cpu = 100.0 * (sum(process.cpu_times()[:2]) - before) / seconds
+    memory = process.memory_info().rss / 1e6
+    child.terminate()
+    child.wait(10)
+    return cpu, memory
+
+
+def main() -> None:
+    """Run all parts."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="short runs, for a first look")
+    parser.add_argument("--model", default="surface_nano/1", help="model package")
+    args = parser.parse_args()
+    os.environ.setdefault("ROS_DOMAIN_ID", "97")
+    results = Results("foundation")
+    in_one_process(results, 2.0 if args.quick else 8.0, args.model)
+    idle(results, 4.0 if args.quick else 20.0)
+    between_processes(results, 8.0 if args.quick else 120.0)
+    results.finish()
+
+
+if __name__ == "__main__":
+    main()

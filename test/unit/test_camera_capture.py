@@ -1,0 +1,277 @@
+"""The capture loop: it counts, it comes back, it never ends by itself, it stops at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shopfloor.camera.capture import CaptureHealth, CaptureLoop, CaptureState
+from shopfloor.camera.source import (
+    BadFrame,
+    Cause,
+    EndOfStream,
+    Grab,
+    SourceError,
+    SourceInfo,
+    SourceLost,
+)
+
+IMAGE = np.zeros((4, 6, 3), np.uint8)
+
+
+def grab(sequence: int) -> Grab:
+    return Grab(IMAGE, "bgr8", None, time.monotonic_ns(), sequence, f"p{sequence}")
+
+
+class Script:
+    """A source that does what its script says: return a Grab or None, or raise.
+
+    `openings` is consumed by `open`, one entry each (None: it opens); then it always opens.
+    """
+
+    def __init__(self, *steps: Any, openings: tuple[Exception | None, ...] = ()) -> None:
+        self.steps = list(steps)
+        self.openings = list(openings)
+        self.opened = 0
+        self.closed = 0
+        self.threads: set[int] = set()
+        self.exhausted = threading.Event()
+
+    def describe(self) -> SourceInfo:
+        return SourceInfo("script", "script:1")
+
+    def open(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.opened += 1
+        step = self.openings.pop(0) if self.openings else None
+        if step is not None:
+            raise step
+
+    def read(self, timeout_s: float) -> Grab | None:
+        self.threads.add(threading.get_ident())
+        if not self.steps:
+            self.exhausted.set()
+            threading.Event().wait(min(timeout_s, 0.005))
+            return None
+        step = self.steps.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.closed += 1
+
+
+class Ran:
+    """A capture loop that is run until its source's script is used up."""
+
+    def __init__(
+        self, source: Script, until: Callable[[CaptureHealth], bool] | None = None, **options: Any
+    ) -> None:
+        self.grabs: list[Grab] = []
+        self.changes: list[CaptureHealth] = []
+        reached = threading.Event()
+
+        def on_change(health: CaptureHealth) -> None:
+            self.changes.append(health)
+            if until is not None and until(health):
+                reached.set()
+
+        self.bad: list[BadFrame] = []
+        options.setdefault("on_grab", self.grabs.append)
+        self.loop = CaptureLoop(
+            source,
+            on_change=on_change,
+            on_bad=self.bad.append,
+            backoff_s=(0.001, 0.004),
+            **options,
+        )
+        self.loop.start()
+        assert (reached if until is not None else source.exhausted).wait(5.0)
+        self.health = self.loop.health()
+        assert self.loop.stop()
+
+    @property
+    def states(self) -> list[tuple[CaptureState, Cause]]:
+        return [(h.state, h.cause) for h in self.changes]
+
+
+def test_frames_are_handed_on_and_the_source_is_used_by_one_thread() -> None:
+    source = Script(grab(1), None, grab(2), grab(3))
+    ran = Ran(source)
+    assert [g.sequence for g in ran.grabs] == [1, 2, 3]
+    assert ran.health.state is CaptureState.STREAMING and ran.health.frames == 3
+    assert ran.health.size == (6, 4) and ran.health.encoding == "bgr8"
+    assert ran.health.time_to_first_frame_ms is not None
+    assert len(source.threads) == 1 and threading.get_ident() not in source.threads
+    assert source.closed >= 1
+    assert ran.states == [
+        (CaptureState.OPENING, Cause.NONE),
+        (CaptureState.STREAMING, Cause.NONE),
+        (CaptureState.CLOSED, Cause.NONE),
+    ]
+
+
+def test_gaps_and_repeats_of_the_source_counter_are_counted() -> None:
+    ran = Ran(Script(grab(1), grab(1), grab(5), grab(6), grab(6)))
+    assert [g.sequence for g in ran.grabs] == [1, 5, 6]
+    assert (ran.health.lost, ran.health.duplicates) == (3, 2)
+    assert ran.health.lost_rate_hz > 0
+
+
+def test_bad_frames_are_counted_and_named_and_are_no_gap() -> None:
+    bad = (BadFrame("b.png: cut", 2, "b"), BadFrame("c.png: cut", 3, "c"))
+    ran = Ran(Script(grab(1), *bad, grab(4)))
+    assert [g.sequence for g in ran.grabs] == [1, 4]
+    assert (ran.health.bad, ran.health.lost) == (2, 0)
+    assert ran.health.last_bad == "c.png: cut" and ran.bad == list(bad)
+    assert (CaptureState.STREAMING, Cause.BAD_FRAMES) in ran.states
+    assert ran.health.cause is Cause.NONE, "a good frame clears the cause"
+
+
+def test_absent_camera_is_tried_again_until_it_comes() -> None:
+    absent = SourceError(Cause.ABSENT, "there is no device /dev/video7")
+    ran = Ran(Script(grab(1), openings=(absent, absent, absent)))
+    assert (CaptureState.OPENING, Cause.ABSENT) in ran.states
+    assert ran.changes[1].cause_text == "there is no device /dev/video7"
+    assert [g.sequence for g in ran.grabs] == [1]
+    assert ran.health.cause is Cause.NONE and ran.health.reconnects == 1
+
+
+def test_lost_camera_comes_back_and_its_counter_may_start_anew() -> None:
+    source = Script(
+        grab(700),
+        SourceLost("cable"),
+        grab(1),
+        grab(2),
+        openings=(None, SourceError(Cause.BUSY, "b")),
+    )
+    ran = Ran(source)
+    assert [g.sequence for g in ran.grabs] == [700, 1, 2]
+    assert (CaptureState.LOST, Cause.DISCONNECTED) in ran.states
+    assert (CaptureState.LOST, Cause.BUSY) in ran.states
+    assert ran.health.reconnects == 1 and ran.health.lost == 0
+    assert ran.health.last_outage_s is not None and 0 < ran.health.last_outage_s < 5
+    assert source.opened == 3 and source.closed >= 2
+
+
+def test_whatever_a_driver_raises_the_loop_goes_on() -> None:
+    ran = Ran(Script(grab(1), RuntimeError("driver bug"), grab(2)))
+    assert [g.sequence for g in ran.grabs] == [1, 2]
+    assert any("RuntimeError: driver bug" in h.cause_text for h in ran.changes)
+
+
+def test_a_source_that_fails_to_close_does_not_end_the_loop() -> None:
+    source = Script(grab(1), SourceLost("gone"), grab(2))
+    source.close = lambda: (_ for _ in ()).throw(OSError("ioctl"))  # type: ignore[method-assign]
+    assert [g.sequence for g in Ran(source).grabs] == [1, 2]
+
+
+def test_a_consumer_that_raises_costs_no_frame_and_is_counted() -> None:
+    seen: list[int] = []
+
+    def consumer(g: Grab) -> None:
+        seen.append(g.sequence)
+        raise ValueError("consumer bug")
+
+    ran = Ran(Script(grab(1), grab(2)), on_grab=consumer)
+    assert seen == [1, 2] and ran.health.consumer_errors == 2
+    assert "consumer bug" in ran.health.last_consumer_error
+    assert ran.health.reconnects == 0
+
+
+def test_end_of_stream_is_told_and_the_loop_waits_for_stop() -> None:
+    source = Script(grab(1), EndOfStream("all 1 pictures"))
+    ran = Ran(source, until=lambda h: h.state is CaptureState.ENDED)
+    assert ran.health.cause_text == "all 1 pictures" and source.opened == 1
+    assert ran.changes[-1].state is CaptureState.CLOSED
+
+
+def test_a_source_of_bad_frames_only_does_not_take_a_core() -> None:
+    class Broken(Script):
+        reads = 0
+
+        def read(self, timeout_s: float) -> Grab | None:
+            self.reads += 1
+            raise BadFrame("broken", self.reads)
+
+    source = Broken()
+    loop = CaptureLoop(source, lambda g: None)
+    loop.start()
+    deadline = time.monotonic() + 0.3
+    while time.monotonic() < deadline:
+        threading.Event().wait(0.02)
+    assert loop.stop()
+    assert 2 <= source.reads < 60
+
+
+@pytest.mark.parametrize("steps", [(), (grab(1),), (SourceLost("x"),), (EndOfStream("x"),)])
+def test_stop_returns_at_once_in_any_state(steps: tuple[Any, ...]) -> None:
+    loop = CaptureLoop(Script(*steps), lambda g: None, backoff_s=(30.0, 30.0))
+    loop.start()
+    start = time.monotonic()
+    assert loop.stop()
+    assert time.monotonic() - start < 0.5
+
+
+def test_stop_says_when_a_driver_holds_the_thread_and_does_not_wait_for_it() -> None:
+    release = threading.Event()
+    inside = threading.Event()
+
+    class Stuck(Script):
+        def read(self, timeout_s: float) -> Grab | None:
+            inside.set()
+            release.wait(10)
+            return grab(1)
+
+    late: list[Grab] = []
+    loop = CaptureLoop(Stuck(), late.append)
+    loop.start()
+    assert inside.wait(2)
+    start = time.monotonic()
+    assert not loop.stop(0.2)
+    assert time.monotonic() - start < 0.5
+    release.set()
+    assert loop.stop(2.0)
+    assert late == [], "a frame of before must not come after stop"
+
+
+def test_stop_without_start_is_harmless() -> None:
+    assert CaptureLoop(Script(), lambda g: None).stop()
+
+
+def test_backoff_starts_anew_after_frames() -> None:
+    """Doubling on would take minutes here."""
+    steps = [step for n in range(20) for step in (grab(n), SourceLost("cable"))]
+    source = Script(*steps)
+    loop = CaptureLoop(source, lambda g: None, backoff_s=(0.001, 600.0))
+    loop.start()
+    assert source.exhausted.wait(5)
+    assert loop.health().reconnects == 19
+    assert loop.stop()
+
+
+def test_backoff_doubles_to_its_limit() -> None:
+    absent = SourceError(Cause.ABSENT, "absent")
+    stamps: list[float] = []
+
+    class Timed(Script):
+        def open(self) -> None:
+            stamps.append(time.monotonic())
+            super().open()
+
+    source = Timed(grab(1), openings=(absent,) * 5)
+    loop = CaptureLoop(source, lambda g: None, backoff_s=(0.02, 0.08))
+    loop.start()
+    assert source.exhausted.wait(5)
+    loop.stop()
+    gaps = np.diff(stamps)
+    assert len(gaps) == 5
+    for gap, at_least in zip(gaps, (0.02, 0.04, 0.08, 0.08, 0.08), strict=True):
+        assert gap >= at_least * 0.95
