@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
 import threading
@@ -246,6 +248,27 @@ def _idle(code: str, seconds: float) -> tuple[float, float]:
     return cpu, memory
 
 
+def ends(results: Results, runs: int) -> None:
+    """How many nodes end clean when SIGTERM comes at a random moment of their start."""
+    rng = random.Random(1)
+    clean, longest = 0, 0.0
+    for _ in track(range(runs), description="SIGTERM while starting"):
+        child = subprocess.Popen([sys.executable, "-c", _OURS], stderr=subprocess.PIPE, text=True)
+        time.sleep(rng.uniform(0.0, 1.5))
+        child.terminate()
+        start = time.monotonic()
+        try:
+            _, errors = child.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            continue
+        longest = max(longest, time.monotonic() - start)
+        clean += child.returncode in (0, -signal.SIGTERM) and "Traceback" not in errors
+    results.add("clean ends on SIGTERM at start-up", clean, "runs", runs, f"{runs} of {runs}")
+    results.add("longest of these ends", longest, "s")
+
+
 def main() -> None:
     """Run all parts."""
     parser = argparse.ArgumentParser(
@@ -258,6 +281,7 @@ def main() -> None:
     results = Results("foundation")
     in_one_process(results, 2.0 if args.quick else 8.0, args.model)
     idle(results, 4.0 if args.quick else 20.0)
+    ends(results, 10 if args.quick else 80)
     between_processes(results, 8.0 if args.quick else 120.0)
     results.finish()
 

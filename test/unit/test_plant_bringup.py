@@ -187,14 +187,6 @@ def test_a_restarted_process_is_brought_up_again_and_counted() -> None:
     assert graph.core.host_health(graph.now) == (HostHealth.RUNNING, "")
 
 
-def test_somebody_else_deactivates_a_node_and_it_comes_back() -> None:
-    graph = Graph()
-    graph.up()
-    graph.state[NAMES[0]] = State.INACTIVE
-    graph.run(1.0)
-    assert graph.log == [(NAMES[0], Transition.ACTIVATE)]
-
-
 def test_two_nodes_of_one_name_are_told_and_left_alone() -> None:
     graph = Graph()
     graph.run(0.3)
@@ -354,3 +346,32 @@ def test_only_the_last_commands_are_remembered() -> None:
         assert judge(book, command_id=str(number))[0] is Outcome.ACCEPTED
     assert judge(book, command_id="64")[0] is Outcome.DUPLICATE
     assert judge(book, command_id="0")[0] is Outcome.ACCEPTED
+
+
+def test_a_node_taken_down_by_hand_stays_down_until_it_is_asked_for() -> None:
+    core = BringUp([("/gate", True), ("/camera", True)], Timing(), now_s=0.0)
+    core.set_goal(State.ACTIVE, 0.0)
+    source = ("here", 1)
+    for now_s in (1.0, 2.0, 3.0):
+        core.beat("/gate", State.ACTIVE, source, now_s)
+        core.beat("/camera", State.ACTIVE, source, now_s)
+    for state in (State.INACTIVE, State.UNCONFIGURED):
+        core.beat("/gate", state, source, 4.0)
+        core.beat("/camera", State.ACTIVE, source, 4.0)
+        assert core.requests(4.0) == []
+        assert core.health("/gate", 4.0)[0] is Health.STOPPED
+        assert "by hand" in core.host_health(4.0)[1]
+    # The process starts anew: that is no wish of anybody's, so the node comes up again.
+    core.beat("/gate", State.UNCONFIGURED, ("here", 2), 5.0)
+    assert core.requests(5.0) == [("/gate", Transition.CONFIGURE)]
+
+
+def test_start_brings_back_a_node_that_was_taken_down_by_hand() -> None:
+    core = BringUp([("/gate", True)], Timing(), now_s=0.0)
+    core.set_goal(State.ACTIVE, 0.0)
+    core.beat("/gate", State.ACTIVE, ("here", 1), 1.0)
+    core.beat("/gate", State.INACTIVE, ("here", 1), 2.0)
+    core.set_goal(State.ACTIVE, 2.1)
+    assert core.requests(2.1) == [("/gate", Transition.ACTIVATE)]
+    core.answered("/gate", Transition.ACTIVATE, True, 2.2)
+    assert core.health("/gate", 2.3) == (Health.OK, "")

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from shopfloor.plant import __main__ as program
+from shopfloor.plant import cli as program
 from shopfloor.plant.claims import Claims, ClashError
 from shopfloor.plant.console import LINES_PER_S, LogPrinter
-from shopfloor.plant.group import NodeArgument, parse
+from shopfloor.plant.group_arguments import NodeArgument, parse
 from shopfloor.plant.plant_file import RestartPolicy
 from shopfloor.plant.restart import RestartCounter
 from shopfloor.plant.segments import lock_files_of, remove_orphans
@@ -178,7 +178,7 @@ def test_wrong_group_command_lines_say_why(
 
 def test_plant_imports_neither_ros_nor_features() -> None:
     script = (
-        "import sys, shopfloor.plant.specs, shopfloor.plant.group, shopfloor.plant.__main__\n"
+        "import sys, shopfloor.plant.specs, shopfloor.plant.group, shopfloor.plant.cli\n"
         "bad = [m for m in sys.modules if m.split('.')[0] in ('rclpy', 'launch', 'cv2', 'numpy')\n"
         "       or m.startswith(('shopfloor.camera', 'shopfloor.inspection', 'shopfloor.sim'))]\n"
         "print(bad); sys.exit(bool(bad))"

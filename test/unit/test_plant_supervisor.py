@@ -18,7 +18,7 @@ from shopfloor.plant.supervisor import Event, EventKind, StopLimits, Supervisor
 
 NEVER = RestartPolicy("never", 0, 60.0, 0.0, 0.0)
 QUICK = RestartPolicy("on_failure", 3, 60.0, 0.01, 0.02)
-SHORT = StopLimits(interrupt_s=0.3, terminate_s=0.3)
+SHORT = StopLimits(terminate_s=0.3, interrupt_s=0.3)
 LIMIT_S = 20.0
 
 
@@ -151,30 +151,30 @@ def test_a_command_that_does_not_exist_is_told(make: Callable[..., Supervisor]) 
     assert supervisor.exit_code == 127
 
 
-def test_stop_is_clean_with_sigint(make: Callable[..., Supervisor]) -> None:
-    supervisor = make(spec('trap "echo bye; exit 0" INT; echo up; while :; do sleep 0.01; done'))
+def test_stop_is_clean_with_sigterm(make: Callable[..., Supervisor]) -> None:
+    supervisor = make(spec('trap "echo bye; exit 0" TERM; echo up; while :; do sleep 0.01; done'))
     supervisor.start()
     events: list[Event] = []
     run_until(supervisor, lambda e: "up" in lines(e), events)
     events = supervisor.stop()
-    assert lines(events) == ["bye"]
-    assert [event.text for event in events if event.kind is EventKind.STOPPING] == ["gets SIGINT"]
+    assert lines(events)[-1] == "bye"
+    assert [event.text for event in events if event.kind is EventKind.STOPPING] == ["gets SIGTERM"]
     assert supervisor.exit_code == 0
 
 
 def test_a_process_without_handler_ends_clean_too(make: Callable[..., Supervisor]) -> None:
     supervisor = make(spec("exec sleep 60"))
     supervisor.start()
-    assert "ended by SIGINT" in [event.text for event in supervisor.stop()]
+    assert "ended by SIGTERM" in [event.text for event in supervisor.stop()]
     assert supervisor.exit_code == 0
 
 
-def test_deaf_to_sigint_gets_sigterm_deaf_to_both_gets_sigkill(
+def test_deaf_to_sigterm_gets_sigint_deaf_to_both_gets_sigkill(
     make: Callable[..., Supervisor],
 ) -> None:
     loop = "echo up; while :; do sleep 0.01; done"
     supervisor = make(
-        spec(f'trap "" INT; trap "exit 0" TERM; {loop}', "half"),
+        spec(f'trap "" TERM; trap "exit 0" INT; {loop}', "half"),
         spec(f'trap "" INT TERM; {loop}', "deaf"),
     )
     supervisor.start()
@@ -184,10 +184,10 @@ def test_deaf_to_sigint_gets_sigterm_deaf_to_both_gets_sigkill(
     took_s = time.monotonic() - started
     sent = [(e.process, e.text) for e in events if e.kind is EventKind.STOPPING]
     assert sent == [
-        ("half", "gets SIGINT"),
-        ("deaf", "gets SIGINT"),
         ("half", "gets SIGTERM"),
         ("deaf", "gets SIGTERM"),
+        ("half", "gets SIGINT"),
+        ("deaf", "gets SIGINT"),
         ("deaf", "gets SIGKILL"),
     ]
     assert 0.6 <= took_s < 5.0
@@ -196,7 +196,7 @@ def test_deaf_to_sigint_gets_sigterm_deaf_to_both_gets_sigkill(
 
 
 def test_a_failure_while_stopping_is_reported(make: Callable[..., Supervisor]) -> None:
-    supervisor = make(spec('trap "exit 5" INT; echo up; while :; do sleep 0.01; done'))
+    supervisor = make(spec('trap "exit 5" TERM; echo up; while :; do sleep 0.01; done'))
     supervisor.start()
     run_until(supervisor, lambda e: "up" in lines(e), [])
     supervisor.stop()

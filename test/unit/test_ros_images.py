@@ -141,3 +141,17 @@ def test_cut_off_jpeg_and_png_are_refused() -> None:
         for length in (0, 1, 10, len(data) // 2, len(data) - 70):
             with pytest.raises(ImageError):
                 images.decode(data[:length])
+
+
+@pytest.mark.parametrize("encoding", ["mono8", "bgr8", "rgb8", "bgra8", "mono16"])
+def test_pixels_are_those_that_cv_bridge_gives(encoding: str) -> None:
+    cv_bridge = pytest.importorskip("cv_bridge", reason="cv_bridge is not installed")
+    from builtin_interfaces.msg import Time
+
+    dtype = images._ENCODINGS[encoding][1]
+    pixels = np.random.default_rng(2).integers(0, 255, shape_of(encoding)).astype(dtype)
+    sent = images.to_message(pixels, encoding, Time(), "camera")
+    bridge = cv_bridge.CvBridge()
+    assert np.array_equal(bridge.imgmsg_to_cv2(sent), pixels)
+    if dtype is np.uint8:
+        assert np.array_equal(bridge.imgmsg_to_cv2(sent, "bgr8"), images.to_bgr8(pixels, encoding))

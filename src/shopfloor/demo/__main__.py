@@ -27,7 +27,7 @@ from rich.live import Live
 from shopfloor.demo import report, screen
 from shopfloor.demo.monitor import MonitorNode, ProcessMeter
 from shopfloor.demo.tally import Tally, Usage
-from shopfloor.plant.claims import Claims, ClashError
+from shopfloor.plant.claims import ClashError, claim
 from shopfloor.plant.plant_file import Plant, load_plant
 from shopfloor.plant.problems import PlantError
 from shopfloor.plant.specs import ProcessSpec, make_specs
@@ -85,8 +85,7 @@ class Demo:
             signal.signal(number, lambda *_: setattr(self, "_stop_asked", True))
         specs = make_specs(self._plant, "all")
         os.environ.update(specs[0].environment)
-        names = [node.full_name for spec in specs for node in spec.nodes]
-        with Claims(int(os.environ.get("ROS_DOMAIN_ID") or 0), names, self._plant.name):
+        with claim(self._plant, specs):
             code, seconds = self._watch(specs)
         return self._finish(code, seconds)
 

@@ -84,7 +84,8 @@ class ManagedNode:
     """What is known of one node. `goal` is ACTIVE or UNCONFIGURED.
 
     source: host and process id that its heartbeats come from. rival: another such, whose
-    heartbeats come at the same time.
+    heartbeats come at the same time. held: somebody else took the active node down, and it stays
+    down until it is asked for again here, or there.
     """
 
     name: str
@@ -93,6 +94,7 @@ class ManagedNode:
     state: State = State.UNKNOWN
     source: tuple[str, int] = ("", 0)
     restarts: int = 0
+    held: bool = False
     beat_s: float | None = None
     rival: tuple[str, int] = ("", 0)
     rival_beat_s: float = float("-inf")
@@ -126,6 +128,7 @@ class BringUp:
         for node in self._chosen(name):
             self._resetting.discard(node.name)
             node.goal, node.waiting_since_s, node.retry_at_s = goal, None, 0.0
+            node.held = False
 
     def reset(self, now_s: float, name: str = "") -> None:
         """Down, forget failures and restart counters, and up again."""
@@ -152,12 +155,18 @@ class BringUp:
                 node.rival, node.rival_beat_s = source, now_s
                 return
             node.restarts += 1
-            node.asked = None
+            node.asked, node.held, node.state = None, False, State.UNKNOWN
             node.failures, node.retry_at_s, node.cause = 0, 0.0, ""
             node.answered_s = float("-inf")
         node.source, node.beat_s = source, now_s
         if node.asked is None and now_s - node.answered_s >= SETTLE_S:
-            self._enter(node, State(state) if state in State._value2member_map_ else State.UNKNOWN)
+            seen = State(state) if state in State._value2member_map_ else State.UNKNOWN
+            if node.goal is State.ACTIVE and node.state is State.ACTIVE:
+                # The same process, and not by our request: a person wants it down.
+                node.held = seen in (State.INACTIVE, State.UNCONFIGURED)
+            elif seen is State.ACTIVE:
+                node.held = False
+            self._enter(node, seen)
 
     def answered(self, name: str, transition: Transition, success: bool, now_s: float) -> None:
         """The answer to a request; one that is not waited for any more is ignored."""
@@ -239,6 +248,8 @@ class BringUp:
             return Health.FAILED, node.cause
         if name in self._resetting:
             return Health.STARTING, "being reset"
+        if node.held:
+            return Health.STOPPED, f"{node.state.name.lower()} by hand; START brings it back"
         if node.state is node.goal:
             return (Health.OK, "") if node.goal is State.ACTIVE else (Health.STOPPED, "as asked")
         return Health.STARTING, f"{node.state.name.lower()}, on its way to {node.goal.name.lower()}"
@@ -261,7 +272,7 @@ class BringUp:
             return HostHealth.STARTING, _names(starting)
         stopped = [n for n, (health, _) in healths.items() if health is Health.STOPPED]
         if stopped:
-            return HostHealth.DEGRADED, f"stopped as asked: {_names(stopped)}"
+            return HostHealth.DEGRADED, "; ".join(f"{n}: {healths[n][1]}" for n in stopped)
         return HostHealth.RUNNING, ""
 
     # Inside --------------------------------------------------------------------------------------
@@ -302,11 +313,13 @@ class BringUp:
         now_s: float,
     ) -> Transition | None:
         """The step from where the node is towards its goal, if it is its turn."""
+        if node.held:
+            return None
         if node.goal is State.ACTIVE:
             if node.state is State.UNCONFIGURED:
                 return Transition.CONFIGURE
             if node.state is State.INACTIVE:
-                waits = any(n.goal is State.ACTIVE and n.state is not State.ACTIVE for n in before)
+                waits = any(_is_on_its_way_up(n) for n in before)
                 return None if self._must_wait(node, waits, now_s) else Transition.ACTIVATE
         elif node.state is State.ACTIVE:
             waits = any(n.goal is not State.ACTIVE and n.state is State.ACTIVE for n in after)
@@ -321,6 +334,10 @@ class BringUp:
         if node.waiting_since_s is None:
             node.waiting_since_s = now_s
         return now_s - node.waiting_since_s < self._timing.order_wait_s
+
+
+def _is_on_its_way_up(node: ManagedNode) -> bool:
+    return node.goal is State.ACTIVE and node.state is not State.ACTIVE and not node.held
 
 
 def _names(names: Sequence[str]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,18 +16,11 @@ from types import TracebackType
 
 from shopfloor.plant.plant_file import Plant
 from shopfloor.plant.specs import ProcessSpec
+from shopfloor.ros.paths import run_folder
 
 
 class ClashError(RuntimeError):
     """The nodes cannot be told from another graph's: same names, same domain, same machine."""
-
-
-def runtime_folder() -> Path:
-    """Folder for the claims of this user, made if need be."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    folder = Path(base) / f"shopfloor-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
 
 
 class Claims:
@@ -38,7 +30,8 @@ class Claims:
         self, domain_id: int, names: Iterable[str], plant: str, folder: Path | None = None
     ) -> None:
         self._fds: list[int] = []
-        folder = folder or runtime_folder()
+        folder = folder or run_folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         taken: dict[str, list[str]] = {}
         for name in names:
             file = folder / f"domain_{domain_id}{name.replace('/', '.')}"

@@ -59,10 +59,13 @@ class Event:
 
 @dataclass(frozen=True)
 class StopLimits:
-    """How long a process may take after SIGINT, then after SIGTERM, before SIGKILL."""
+    """How long a process may take after SIGTERM, then after SIGINT, before SIGKILL.
 
-    interrupt_s: float = 8.0
-    terminate_s: float = 3.0
+    SIGTERM comes first: a Python that gets SIGINT while it starts prints a traceback and fails.
+    """
+
+    terminate_s: float = 8.0
+    interrupt_s: float = 3.0
 
 
 @dataclass
@@ -134,15 +137,15 @@ class Supervisor:
                 return events
 
     def request_stop(self) -> None:
-        """Begin to stop everything: SIGINT now; `poll` follows with SIGTERM and SIGKILL in time."""
+        """Begin to stop everything: SIGTERM now; `poll` follows with SIGINT and SIGKILL in time."""
         if self._stop_steps is not None:
             return
         now = time.monotonic()
-        terminate_at = now + self._limits.interrupt_s
+        interrupt_at = now + self._limits.terminate_s
         self._stop_steps = [
-            (now, signal.SIGINT),
-            (terminate_at, signal.SIGTERM),
-            (terminate_at + self._limits.terminate_s, signal.SIGKILL),
+            (now, signal.SIGTERM),
+            (interrupt_at, signal.SIGINT),
+            (interrupt_at + self._limits.interrupt_s, signal.SIGKILL),
         ]
         for slot in self._slots.values():
             slot.due_s = None
@@ -306,7 +309,7 @@ class Supervisor:
             _, number = self._stop_steps.pop(0)
             for slot in self._slots.values():
                 if slot.child is not None:
-                    bad = number != signal.SIGINT
+                    bad = number != signal.SIGTERM
                     self._say(EventKind.STOPPING, slot, f"gets {number.name}", bad)
                     slot.lock_files |= lock_files_of(slot.child.pid)
                     slot.child.send(number)

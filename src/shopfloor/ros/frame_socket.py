@@ -30,13 +30,14 @@ import os
 import socket
 import stat
 import struct
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from shopfloor.ros.paths import run_folder
 
 MAGIC = b"SFFR"
 VERSION = 1
@@ -179,19 +180,6 @@ def _check_limits(header: FrameHeader) -> None:
 def usual_path(name: str = "simulated_camera") -> Path:
     """Where a simulated camera listens when nobody says otherwise; one a ROS domain and user."""
     return run_folder() / f"{os.environ.get('ROS_DOMAIN_ID') or '0'}-{name}.sock"
-
-
-def run_folder() -> Path:
-    """The folder of sockets, private to this user; it need not exist yet.
-
-    SHOPFLOOR_RUN_DIR, else shopfloor/ in XDG_RUNTIME_DIR, else shopfloor-UID/ in the folder of
-    temporary files.
-    """
-    if named := os.environ.get("SHOPFLOOR_RUN_DIR"):
-        return Path(named)
-    if (runtime := os.environ.get("XDG_RUNTIME_DIR")) and Path(runtime).is_dir():
-        return Path(runtime) / "shopfloor"
-    return Path(tempfile.gettempdir()) / f"shopfloor-{os.getuid()}"
 
 
 def checked_path(path: str | Path) -> Path:

@@ -124,7 +124,8 @@ INTERFACES: tuple[Interface, ...] = (
     _topic("heartbeat", "heartbeat", "shopfloor_msgs/msg/Heartbeat", Qos.HEARTBEAT,
            "*", "line_manager", "Alive and moving: 10 Hz from each node, liveliness lease 0.5 s."),
     _topic("diagnostics", "/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", Qos.DIAGNOSTICS,
-           "*", "recorder", "Level, cause and numbers of every node, at 1 Hz and on change."),
+           "*", "line_manager recorder",
+           "Level, cause and numbers of every node, at 1 Hz and on change."),
     _service("manage_line", "hosts/{host}/manage", "shopfloor_msgs/srv/ManageLine",
              "line_manager", "", "Start, stop or reset the nodes of a host."),
 )  # fmt: skip

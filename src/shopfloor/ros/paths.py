@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 _SOURCE = Path(__file__).resolve().parents[3]
@@ -62,3 +63,16 @@ def message_folder(package: str) -> Path:
 def data_folder() -> Path:
     """Real data for tests and benchmarks: SHOPFLOOR_DATA, else ../shared/data of the checkout."""
     return Path(os.environ.get("SHOPFLOOR_DATA") or _SOURCE.parent / "shared" / "data")
+
+
+def run_folder() -> Path:
+    """The folder of sockets and locks, private to this user; it need not exist yet.
+
+    SHOPFLOOR_RUN_DIR, else shopfloor/ in XDG_RUNTIME_DIR, else shopfloor-UID/ in the folder of
+    temporary files.
+    """
+    if named := os.environ.get("SHOPFLOOR_RUN_DIR"):
+        return Path(named)
+    if (runtime := os.environ.get("XDG_RUNTIME_DIR")) and Path(runtime).is_dir():
+        return Path(runtime) / "shopfloor"
+    return Path(tempfile.gettempdir()) / f"shopfloor-{os.getuid()}"

@@ -56,4 +56,6 @@ def subscription_qos(qos: Qos) -> QoSProfile:
     if qos is Qos.FRAMES:
         # A lost frame is not worth waiting for: the next one is newer.
         return _keep_last(2, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+    if qos is Qos.HEARTBEAT:
+        profile.depth = 100  # one topic carries every node's
     return profile

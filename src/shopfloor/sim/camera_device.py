@@ -24,8 +24,8 @@ from shopfloor.ros.frame_socket import (
     FrameSocketError,
     checked_path,
     pack_header,
-    run_folder,
 )
+from shopfloor.ros.paths import run_folder
 
 MAX_READERS = 16
 _SEND_BUFFER_BYTES = 1 << 20

@@ -1,0 +1,183 @@
+"""`python -m shopfloor.plant`: check a plant file, show its processes, run them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from types import FrameType
+
+from rich.console import Console
+from rich.table import Table
+
+from shopfloor.plant.claims import ClashError, claim
+from shopfloor.plant.console import LogPrinter
+from shopfloor.plant.environment import domain_id
+from shopfloor.plant.paths import find_plant_file
+from shopfloor.plant.placement import ANY_HOST, THIS_HOST
+from shopfloor.plant.plant_file import Plant, load_plant
+from shopfloor.plant.problems import PlantError
+from shopfloor.plant.specs import ProcessSpec, check_plant, make_specs, shared_memory_warning
+from shopfloor.plant.supervisor import Supervisor
+
+WRONG_INPUT = 2
+LOG_LEVELS = ("debug", "info", "warn", "error")
+
+_EXAMPLES = """examples:
+  python -m shopfloor.plant check --plant config/plant.yaml
+  python -m shopfloor.plant specs --plant demo
+  python -m shopfloor.plant up --plant demo
+  python -m shopfloor.plant up --plant /etc/shopfloor/plant.yaml --host jetson_1
+  python -m shopfloor.plant up --plant demo --only board_camera board_inspector --domain-id 7
+
+FILE is a path, or the name of a file in config/. --host says whose processes run here: the host
+that this machine is in the file (auto), a host by name, or all of them on this machine (all).
+Where ROS 2 has `ros2 launch`, `ros2 launch shopfloor plant.launch.py` starts the same processes.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb of the command line; returns the exit code (2: something wrong with the input)."""
+    options = _parser().parse_args(arguments)
+    verbs = {"up": _up, "check": _check, "specs": _specs}
+    try:
+        return verbs[options.verb](options)
+    except PlantError as error:
+        print(error, file=sys.stderr)
+        count = len(error.problems)
+        print(f"{count} problem{'s' if count != 1 else ''}; nothing was started", file=sys.stderr)
+        return WRONG_INPUT
+    except (FileNotFoundError, ClashError) as error:
+        print(error, file=sys.stderr)
+        return WRONG_INPUT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m shopfloor.plant",
+        description="Check a plant file, show the processes that it stands for, run them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="up | check | specs")
+    for name, meaning, default_host in (
+        ("up", "start the processes of a host and keep them running", THIS_HOST),
+        ("check", "report everything that is wrong, start nothing", ANY_HOST),
+        ("specs", "show the processes: nodes, command lines, environment", ANY_HOST),
+    ):
+        verb = verbs.add_parser(name, help=meaning, description=meaning)
+        verb.add_argument("--plant", default="demo", metavar="FILE", help="default: demo")
+        verb.add_argument(
+            "--host", default=default_host, metavar="auto|all|NAME", help=f"default: {default_host}"
+        )
+        if name != "check":
+            verb.add_argument(
+                "--only", nargs="+", default=[], metavar="NODE", help="only these nodes"
+            )
+            verb.add_argument(
+                "--domain-id", type=_domain_id, metavar="N", help="ROS domain, 0 to 101"
+            )
+            verb.add_argument("--log-level", choices=LOG_LEVELS, default="", help="of all nodes")
+        if name == "specs":
+            verb.add_argument("--json", action="store_true", help="all of it, for programs")
+    return parser
+
+
+def _domain_id(text: str) -> int:
+    try:
+        return domain_id(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _load(options: argparse.Namespace) -> tuple[Plant, list[ProcessSpec]]:
+    plant = load_plant(find_plant_file(options.plant))
+    specs = make_specs(
+        plant,
+        options.host,
+        options.only,
+        domain_id=options.domain_id,
+        log_level=options.log_level,
+    )
+    return plant, specs
+
+
+def _check(options: argparse.Namespace) -> int:
+    plant = load_plant(find_plant_file(options.plant))
+    check_plant(plant, options.host)
+    print(
+        f"plant '{plant.name}': {len(plant.hosts)} hosts, {len(plant.processes)} processes, "
+        f"{len(plant.nodes)} nodes: no problems"
+    )
+    return 0
+
+
+def _specs(options: argparse.Namespace) -> int:
+    plant, specs = _load(options)
+    if options.json:
+        print(json.dumps([_as_data(spec) for spec in specs], indent=2))
+        return 0
+    table = Table("host", "process", title=f"plant '{plant.name}'")
+    table.add_column("node", no_wrap=True)
+    table.add_column("type")
+    table.add_column("restart")
+    for spec in specs:
+        policy = spec.restart
+        for index, node in enumerate(spec.nodes):
+            first = index == 0
+            table.add_row(
+                spec.host if first else "",
+                spec.name if first else "",
+                node.full_name,
+                node.type,
+                f"{policy.when} {policy.limit}x" if first else "",
+            )
+        table.add_section()
+    Console().print(table)
+    return 0
+
+
+def _as_data(spec: ProcessSpec) -> dict[str, object]:
+    return {**asdict(spec), "command": spec.command("PARAMETERS_FILE")}
+
+
+def _up(options: argparse.Namespace) -> int:
+    plant, specs = _load(options)
+    warning = shared_memory_warning(specs)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    with claim(plant, specs):
+        return run_processes(specs)
+
+
+def run_processes(specs: Sequence[ProcessSpec]) -> int:
+    """Run `specs` until SIGINT, SIGTERM or SIGHUP, or until nothing runs any more."""
+    stop = _StopSignals()
+    printer = LogPrinter([spec.name for spec in specs])
+    with Supervisor(specs, on_event=printer) as supervisor:
+        while not supervisor.done and not stop.count:
+            supervisor.poll()
+        supervisor.request_stop()
+        while supervisor.running:
+            if stop.count > 1:
+                supervisor.kill()
+            supervisor.poll()
+        failures = supervisor.failures
+        for name, code in failures.items():
+            print(f"{name} failed with exit code {code}", file=sys.stderr)
+        return supervisor.exit_code
+
+
+class _StopSignals:
+    """Counts the signals that ask for an end; the second one makes it quick."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
