@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CMAKE = """\
 set(python "/opt/python/cp311-cp311/include/python3.11")
 set(numpy "/opt/_internal/cpython-3.11.9/lib/python3.11/site-packages/numpy/_core/include;/usr/x")
-set_target_properties(a PROPERTIES
-  INTERFACE_INCLUDE_DIRECTORIES "${_IMPORT_PREFIX}/include/a;/opt/python/cp311-cp311/include/python3.11")
+set_target_properties(a PROPERTIES INTERFACE_INCLUDE_DIRECTORIES
+  "${_IMPORT_PREFIX}/include/a;/opt/python/cp311-cp311/include/python3.11")
 """
 
 

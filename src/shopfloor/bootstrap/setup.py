@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from .stamps import digest_files, digest_text, read_stamp, write_stamp
 from .wheels import repair
 
 _PACKAGE_FILES = ("CMakeLists.txt", "package.xml", "setup.cfg", "colcon.meta")
+_FAILURE_LINES = 25
+_TYPES = ("msg", "srv", "action")
 _SHARED_FOLDERS = ("launch", "config", "models")
 
 # Modules and programs whose name does not follow from the distribution's.
@@ -92,9 +95,15 @@ def venv_identity(layout: Layout, ros: Ros, python: str) -> dict[str, str]:
 def venv_stamp(layout: Layout, ros: Ros, python: str) -> dict[str, str]:
     """What `.venv` is made from."""
     here = Path(__file__).resolve().parent
-    lock = digest_files(layout.root, [layout.lock_file])
-    code = digest_text([digest_files(here, [here / "wheels.py"]), setup_file(ros)])
-    return {**venv_identity(layout, ros, python), "lock": lock, "code": code}
+    sections = read_lock(layout.lock_file)
+    tools = [*sections["ros"].lines, *sections["build"].lines]
+    tools += [line for line in sections["runtime"].lines if pin_name(line) == "numpy"]
+    return {
+        **venv_identity(layout, ros, python),
+        "lock": digest_files(layout.root, [layout.lock_file]),
+        "tools": digest_text([*tools, digest_files(here, [here / "wheels.py"])]),
+        "shell": digest_text([setup_file(ros)]),
+    }
 
 
 def build_stamp(layout: Layout) -> dict[str, str]:
@@ -102,8 +111,7 @@ def build_stamp(layout: Layout) -> dict[str, str]:
     root = layout.root
     sources = [root / name for name in _PACKAGE_FILES]
     sources += [root / "msgs" / name for name in ("CMakeLists.txt", "package.xml")]
-    for kind in ("msg", "srv", "action"):
-        sources += (root / "msgs" / kind).glob(f"*.{kind}")
+    types = [path for kind in _TYPES for path in (root / "msgs" / kind).glob(f"*.{kind}")]
     data = [
         str(path.relative_to(root))
         for folder in _SHARED_FOLDERS
@@ -112,8 +120,9 @@ def build_stamp(layout: Layout) -> dict[str, str]:
     ]
     venv = read_stamp(layout.venv_stamp)
     return {
-        "venv": digest_text(f"{key}={value}" for key, value in sorted(venv.items())),
-        "sources": digest_files(root, sources),
+        "venv": digest_text(venv.get(key, "") for key in ("root", "ros", "python", "tools")),
+        "types": digest_text(sorted(str(path.relative_to(root)) for path in types)),
+        "sources": digest_files(root, sources + types),
         "data": digest_text(data),
     }
 
@@ -240,9 +249,15 @@ def _ask(layout: Layout, arguments: list[str], environment: Mapping[str, str]) -
 
 
 def build(layout: Layout, ros: Ros, environment: Mapping[str, str]) -> None:
-    """Builds both packages; from nothing where `.venv` is another one than last time."""
+    """Builds both packages.
+
+    From nothing where `.venv` is another one than last time, or a type came or went: CMake's cache
+    would name the old Python, and a type that was removed would stay installed.
+    """
     stamp = build_stamp(layout)
-    if read_stamp(layout.build_stamp).get("venv", stamp["venv"]) != stamp["venv"]:
+    base = {key: stamp[key] for key in ("venv", "types")}
+    old = read_stamp(layout.build_stamp)
+    if any(old.get(key, value) != value for key, value in base.items()):
         shutil.rmtree(layout.build / PACKAGE, ignore_errors=True)
         shutil.rmtree(layout.prefix, ignore_errors=True)
     variables = base_environment(layout, ros, environment)
@@ -251,8 +266,29 @@ def build(layout: Layout, ros: Ros, environment: Mapping[str, str]) -> None:
         raise BootstrapError("no colcon in .venv nor on PATH: ./run clean, then ./run setup")
     # Otherwise colcon adds -l CORES, which leaves cores idle on a machine that others use too.
     variables.setdefault("MAKEFLAGS", f"-j{len(os.sched_getaffinity(0))}")
-    layout.build_stamp.unlink(missing_ok=True)
+    command = [colcon, "build", "--symlink-install"]
+    if ros.from_wheels:
+        # The wheels have no rclcpp, so nothing could use C++ types; they take half the time.
+        command += ["--cmake-args", "-DSHOPFLOOR_MSGS_CPP=OFF"]
+    # Not a whole stamp, so a build that fails is done again, but what it was begun with is known.
+    layout.build.mkdir(exist_ok=True)
+    write_stamp(layout.build_stamp, base)
+    started = time.time()
     with stage("message types and package (colcon build)"):
-        command = [colcon, "build", "--symlink-install"]
-        call(command, layout.logs / "build.log", variables, layout.root)
+        try:
+            call(command, layout.logs / "build.log", variables, layout.root)
+        except BootstrapError as error:
+            raise BootstrapError(f"{error}{_compiler_output(layout, started)}") from None
     write_stamp(layout.build_stamp, stamp)
+
+
+def _compiler_output(layout: Layout, started: float) -> str:
+    """The first failed step of the build begun at `started`: colcon itself does not show it."""
+    log = layout.logs / "latest_build" / PACKAGE / "stdout_stderr.log"
+    if not log.is_file() or log.stat().st_mtime < started:
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines):
+        if "FAILED:" in line:
+            return "\n" + "\n".join(lines[number : number + _FAILURE_LINES])
+    return ""

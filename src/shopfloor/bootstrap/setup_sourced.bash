@@ -17,4 +17,8 @@ esac
 export ROS_AUTOMATIC_DISCOVERY_RANGE="${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}"
 # Without it a wrong type in a message field goes out as 0.
 export ROS_PYTHON_CHECK_FIELDS="${ROS_PYTHON_CHECK_FIELDS:-1}"
+# install/setup.bash starts Python by a path without quotes: one without spaces is needed.
+case "$VIRTUAL_ENV" in
+  *" "*) export COLCON_PYTHON_EXECUTABLE="$(readlink -f -- "$VIRTUAL_ENV/bin/python3")" ;;
+esac
 unset PYTHONHOME _sf_site

@@ -31,5 +31,9 @@ if command -v ccache >/dev/null; then
   export CMAKE_C_COMPILER_LAUNCHER="${CMAKE_C_COMPILER_LAUNCHER:-ccache}"
   export CMAKE_CXX_COMPILER_LAUNCHER="${CMAKE_CXX_COMPILER_LAUNCHER:-ccache}"
 fi
+# install/setup.bash starts Python by a path without quotes: one without spaces is needed.
+case "$_sf_venv" in
+  *" "*) export COLCON_PYTHON_EXECUTABLE="$(readlink -f -- "$_sf_venv/bin/python3")" ;;
+esac
 unset PYTHONHOME _sf_venv _sf_libs
 unset -f _sf_prepend

@@ -176,7 +176,7 @@ class Demo:
         self._log.close()
         summary = self.tally.summary(seconds)
         page = self.output / "report.html"
-        report.write(page, self.tally, summary, f"shopfloor demo: {self._plant.name}")
+        report.write(page, self.tally, summary, "shopfloor demo")
         data = json.dumps(summary, indent=1) + "\n"
         (self.output / "summary.json").write_text(data, encoding="utf-8")
         if self._args.json:
