@@ -124,13 +124,13 @@ def relight(image: Image, rng: np.random.Generator) -> Image:
             dark, bright = rng.uniform(0, 90, 3), rng.uniform(150, 255, 3)
             steps = np.linspace(0.0, 1.0, 256)[:, None]
             table = (dark + (bright - dark) * steps).astype(np.uint8)
-            image = table[image]
+            image = np.asarray(cv2.LUT(cv2.merge([image] * 3), table[None]), np.uint8)
         else:
-            image = np.repeat(image[:, :, None], 3, axis=2)
+            image = np.asarray(cv2.merge([image] * 3), np.uint8)
     if rng.random() < 0.5:
         gain, offset = rng.uniform(0.75, 1.25), rng.uniform(-25, 25)
-        steps = np.arange(256, dtype=np.float32)
-        image = np.clip((steps - 128) * gain + 128 + offset, 0, 255).astype(np.uint8)[image]
+        levels = (np.arange(256, dtype=np.float32) - 128) * gain + 128 + offset
+        image = np.asarray(cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8)), np.uint8)
     if rng.random() < 0.15:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2)), np.uint8)
     if rng.random() < 0.15:

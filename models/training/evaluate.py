@@ -46,8 +46,8 @@ from shopfloor.inspection.pipeline import Inspector  # isort: skip
 from shopfloor.inspection.verdict import Criteria  # isort: skip
 
 SCORE_FLOOR = 0.05  # the product's default: detections below are not reported
-MISS_COST = 10.0  # a defective part that passes costs as much as this many rejected good parts
-SECOND_LOOKS = 0.02  # share of good parts that may become suspect
+CAUGHT = 0.99  # share of defective validation parts that must be suspect at least
+REJECTED = 0.02  # share of a validation set's good parts that may fail
 
 
 @dataclass(frozen=True)
@@ -87,25 +87,23 @@ def inspect_parts(inspector: Inspector, parts: Sequence[Sample]) -> Inspected:
     return Inspected(detections, truths, np.array(infer), np.array(total))
 
 
-def choose_thresholds(
-    bad: npt.NDArray[np.float64], good: npt.NDArray[np.float64]
-) -> tuple[float, float]:
-    """Fail and suspect thresholds from the top scores of validation parts.
+def choose_thresholds(sets: Sequence[Inspected]) -> tuple[float, float]:
+    """Fail and suspect thresholds from validation sets.
 
-    fail: the middle of the cheapest range, a missed part costing MISS_COST rejected good ones.
-    suspect: the lowest score that at most SECOND_LOOKS of the good parts reach, between the
-    product's score floor and fail.
+    suspect: the highest score that still catches CAUGHT of all defective parts. fail: per set the
+    score that at most REJECTED of its good parts reach, and of these the median, so that one odd
+    board does not decide for all; at least suspect.
     """
-    edges = np.unique(np.concatenate([[SCORE_FLOOR, 1.0], bad, good]))
-    edges = edges[edges >= SCORE_FLOOR]
-    middles = (edges[:-1] + edges[1:]) / 2
-    cost = [MISS_COST * np.sum(bad < m) + np.sum(good >= m) for m in middles]
-    cheapest = np.flatnonzero(np.isclose(cost, np.min(cost)))
-    fail = float((edges[cheapest[0]] + edges[cheapest[-1] + 1]) / 2)
-    allowed = int(SECOND_LOOKS * len(good))
-    # Just above the first good score that would be one second look too many.
-    bound = float(np.sort(good)[::-1][allowed]) + 0.005
-    return round(fail, 3), round(min(max(bound, SCORE_FLOOR), fail), 3)
+    bad = np.concatenate([s.top[s.bad] for s in sets])
+    good = np.concatenate([s.top[~s.bad] for s in sets])
+    _, highest = false_rejects_at_recall(bad, good, CAUGHT)
+    # A little off the part that sets it: the scores differ in the last digits between machines.
+    suspect = max(highest - 0.005, SCORE_FLOOR)
+    bounds = []
+    for s in sets:
+        falling = np.sort(s.top[~s.bad])[::-1]
+        bounds.append(float(falling[int(REJECTED * len(falling))]) + 0.005)
+    return round(max(float(np.median(bounds)), suspect), 3), round(suspect, 3)
 
 
 def figures(result: Inspected, fail: float, suspect: float) -> dict[str, Any]:
@@ -153,10 +151,7 @@ def evaluate(package_folder: Path, data: Path, simulated: int, threads: int) -> 
     results = {name: inspect_parts(inspector, parts) for name, parts in sets.items()}
     engine.close()
     validation = [r for name, r in results.items() if name.startswith("validation")]
-    fail, suspect = choose_thresholds(
-        np.concatenate([r.top[r.bad] for r in validation]),
-        np.concatenate([r.top[~r.bad] for r in validation]),
-    )
+    fail, suspect = choose_thresholds(validation)
     infer = np.concatenate([r.infer_ms for r in results.values()])
     total = np.concatenate([r.total_ms for r in results.values()])
     return {

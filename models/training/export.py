@@ -32,6 +32,7 @@ from .train import CHECKPOINT
 INPUT_PX = 640
 OPSET = 17
 CARD = "model.yaml"
+START = "the YOLOX-nano COCO weights, batch norms re-created from data"
 MODEL = "model.onnx"
 PACKAGE = REPO_ROOT / "models" / "surface_nano" / "1"
 
@@ -81,7 +82,7 @@ def write_onnx(model: Yolox, path: Path) -> str:
 
 
 def card(
-    sha256: str, plan: dict[str, Any], steps: int, split: dict[str, list[str]]
+    sha256: str, plan: dict[str, Any], steps: int, split: dict[str, list[str]], start: str
 ) -> dict[str, Any]:
     """model.yaml's content. Thresholds stand at their widest until they are chosen."""
     counts = {use: len(names) for use, names in split.items()}
@@ -111,7 +112,7 @@ def card(
                 f"simulator, {plan['simulated']} boards and {plan['simulated']} steel parts "
                 f"with their good twins, seeds from {TRAINING_SEEDS}",
             ],
-            "start": "YOLOX-nano COCO weights (Apache-2.0), batch norms re-created from data",
+            "start": start,
             "split": {
                 "rule": "by board; a tenth of the training boards' images is held out too",
                 "validation_boards": list(VALIDATION_BOARDS),
@@ -138,13 +139,13 @@ def _views(plan: dict[str, Any], steps: int) -> int:
     return int((steps - fine) * plan["batch"] + fine * plan["fine_batch"])
 
 
-def write_package(checkpoint: Path, folder: Path, data: Path) -> str:
+def write_package(checkpoint: Path, folder: Path, data: Path, start: str) -> str:
     """Export `checkpoint` into the package `folder`; returns the sha256 of the model."""
     folder.mkdir(parents=True, exist_ok=True)
     model, plan, steps = load_average(checkpoint)
     split = deeppcb_split(data)
     sha256 = write_onnx(model, folder / MODEL)
-    write_card(folder, card(sha256, plan, steps, split))
+    write_card(folder, card(sha256, plan, steps, split, start))
     for use, name in (("test", "holdout.txt"), ("same_board", "holdout_same_board.txt")):
         (folder / name).write_text("\n".join(split[use]) + "\n", encoding="ascii")
     return sha256
@@ -165,9 +166,14 @@ def main() -> None:
     default = REPO_ROOT / "build/training/surface_nano"
     parser.add_argument("--checkpoint", type=Path, default=default / CHECKPOINT)
     parser.add_argument("--package", type=Path, default=PACKAGE, help="folder to write")
+    parser.add_argument(
+        "--start", default=START, help="what the training started from, for the card"
+    )
     parser.add_argument("--data", type=Path, help="data sets; else SHOPFLOOR_DATA, ../shared/data")
     values = parser.parse_args()
-    sha256 = write_package(values.checkpoint, values.package, data_folder(values.data))
+    sha256 = write_package(
+        values.checkpoint, values.package, data_folder(values.data), values.start
+    )
     print(f"{values.package}: sha256 {sha256}")
 
 

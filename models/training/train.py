@@ -43,7 +43,7 @@ class Plan:
     A batch is drawn from DeepPCB, simulated boards and simulated steel in the given shares.
     """
 
-    steps: int = 1700
+    steps: int = 1900
     fine_steps: int = 150
     crop_px: int = 352
     full_px: int = 640

@@ -64,12 +64,11 @@ class PublisherNode(ShopfloorNode[BaseParameters]):
             if self._stopping.wait(max(0.0, due - time.monotonic())):
                 return
             stamp_ns = time.time_ns()
-            info = FrameInfo(sequence=sequence, part_id=str(sequence))
+            part = str(sequence)
+            info = FrameInfo(sequence=sequence, part_id=part, width=WIDTH, height=HEIGHT)
             info.header.stamp = self.stamp(stamp_ns)
             image = images[sequence % len(images)]
-            self._publisher.publish(
-                Frame(image, "bgr8", stamp_ns, sequence, CAMERA, str(sequence), 0), info
-            )
+            self._publisher.publish(Frame(image, "bgr8", stamp_ns, sequence, CAMERA, part, 0), info)
 
 
 class SubscriberNode(ShopfloorNode[BaseParameters]):

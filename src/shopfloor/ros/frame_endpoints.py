@@ -61,16 +61,15 @@ class FramePublisher:
         A frame without pixels goes to this process and, as its FrameInfo without a size, to others.
         """
         self._hub.publish(self.topic, frame)
-        self._info.publish(info)
-        if not frame.readable:
-            return
-        if self._image.get_subscription_count():
+        # The image first: it is late already by its size, and is joined with its info afterwards.
+        if frame.readable and self._image.get_subscription_count():
             self._image.publish(
                 images.to_message(
                     frame.image, frame.encoding, info.header.stamp, info.header.frame_id
                 )
             )
-        if self._compressed.get_subscription_count():
+        self._info.publish(info)
+        if frame.readable and self._compressed.get_subscription_count():
             self._jpeg.put(frame)
 
     def close(self) -> None:
