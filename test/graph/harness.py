@@ -181,15 +181,21 @@ class Graph:
         client = self.node.create_client(type_, name)
         self.until(client.service_is_ready, f"service {name}", timeout_s)
         future = client.call_async(request)
-        self.until(future.done, f"answer of {name}", timeout_s)
-        self.node.destroy_client(client)
+        try:
+            self.until(future.done, f"answer of {name}", timeout_s)
+        finally:
+            self.node.destroy_client(client)
         return future.result()
 
     def state(self, node: str) -> int:
-        """Lifecycle state of a node."""
-        return int(self.call(GetState, f"{node}/get_state", GetState.Request()).current_state.id)
+        """Lifecycle state of a node, asked again where a request went to a process that is gone."""
+        name, request = f"{node}/get_state", GetState.Request()
+        for _ in range(2):
+            with contextlib.suppress(AssertionError):
+                return int(self.call(GetState, name, request, LIMIT_S / 3).current_state.id)
+        return int(self.call(GetState, name, request).current_state.id)
 
-    def until_state(self, node: str, state: int, timeout_s: float = LIMIT_S) -> None:
+    def until_state(self, node: str, state: int, timeout_s: float = 2 * LIMIT_S) -> None:
         """Wait until the node is in `state`."""
         self.until(lambda: self.state(node) == state, f"{node} in state {state}", timeout_s)
 

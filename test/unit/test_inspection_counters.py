@@ -7,7 +7,7 @@ from shopfloor.inspection.verdict import Decision, Reason, Verdict
 
 
 def test_each_result_is_counted_once_under_its_verdict_and_cause() -> None:
-    counters = Counters(taken=5, unreadable=1, superseded=2)
+    counters = Counters(received=6, superseded=2)
     for verdict, reason in (
         (Verdict.FAIL, Reason.DEFECT),
         (Verdict.UNKNOWN, Reason.STALE),

@@ -285,7 +285,8 @@ def build(layout: Layout, ros: Ros, environment: Mapping[str, str]) -> None:
 def _compiler_output(layout: Layout, started: float) -> str:
     """The first failed step of the build begun at `started`: colcon itself does not show it."""
     log = layout.logs / "latest_build" / PACKAGE / "stdout_stderr.log"
-    if not log.is_file() or log.stat().st_mtime < started:
+    # Files are stamped by a clock that may lag some milliseconds.
+    if not log.is_file() or log.stat().st_mtime < started - 1.0:
         return ""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines):
