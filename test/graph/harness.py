@@ -27,6 +27,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from shopfloor.plant.environment import transport_environment
 from shopfloor.ros.interfaces import interface
 from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import subscription_qos
@@ -115,6 +116,7 @@ class Graph:
         self.domain_id = domain_id
         self.folder = folder
         self.environment = {
+            **transport_environment(),
             "ROS_DOMAIN_ID": str(domain_id),
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
             "ROS_LOG_DIR": str(folder / "log"),
@@ -123,6 +125,8 @@ class Graph:
             "NO_COLOR": "1",
         }
         self._children: list[Child] = []
+        # The test's own node talks as the product does: a stock profile loses larger images.
+        os.environ.update(transport_environment())
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain_id)
