@@ -68,6 +68,8 @@ def wait_for_death(pid: int) -> None:
 @pytest.fixture
 def make() -> Iterator[Callable[..., Supervisor]]:
     made: list[Supervisor] = []
+    # In the background SIGINT is ignored, and a shell cannot trap what it was born to ignore.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def build(*specs: ProcessSpec, **arguments: object) -> Supervisor:
         arguments.setdefault("limits", SHORT)
@@ -78,6 +80,7 @@ def make() -> Iterator[Callable[..., Supervisor]]:
     for supervisor in made:
         supervisor.kill()
         supervisor.close()
+    signal.signal(signal.SIGINT, before)
 
 
 def finish(supervisor: Supervisor) -> list[Event]:
