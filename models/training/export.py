@@ -1,7 +1,7 @@
 """Checkpoint to model package: `python -m models.training.export --help`.
 
-Writes model.onnx (batch norms folded, boxes decoded in the graph), model.yaml and the list of the
-images kept out of training. Thresholds and figures come from `models.training.evaluate`.
+Writes model.onnx (batch norms folded, boxes decoded in the graph) and model.yaml. Thresholds and
+figures come from `models.training.evaluate`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import logging
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +19,27 @@ import yaml
 from torch import Tensor, nn
 
 from . import REPO_ROOT
-from .data import (
-    CLASSES,
-    TEST_BOARDS,
-    TRAINING_SEEDS,
-    VALIDATION_BOARDS,
-    data_folder,
-    deeppcb_split,
-)
 from .network import Yolox, decode, fuse, grid
+from .recipes import RECIPES, Recipe
+from .start import network_of
 from .train import CHECKPOINT
 
-INPUT_PX = 640
 OPSET = 17
 CARD = "model.yaml"
-START = "the YOLOX-nano COCO weights, batch norms re-created from data"
 MODEL = "model.onnx"
-PACKAGE = REPO_ROOT / "models" / "surface_nano" / "1"
+
+DATA_TERMS = {
+    "deeppcb": "DeepPCB, Tang et al. 2019, MIT; no image is part of this package",
+    "neu": "NEU-DET, Northeastern University (China), published for research, without a licence "
+    "file: clear the terms before commercial use; no image is part of this package",
+    "board": "simulated boards of this repository, Apache-2.0",
+    "steel": "simulated steel of this repository, Apache-2.0",
+    "start": "YOLOX-nano COCO weights, Megvii, Apache-2.0",
+}
 
 
 class Deployed(nn.Module):
-    """The detector with its decoding: (1, 3, 640, 640) BGR 0-255 to (1, 8400, 5 + classes)."""
+    """The detector with its decoding: (1, 3, S, S) BGR 0-255 to (1, cells, 5 + classes)."""
 
     corners: Tensor
     strides: Tensor
@@ -54,24 +55,34 @@ class Deployed(nn.Module):
         return decode(self.model(images), self.corners, self.strides)
 
 
-def load_average(checkpoint: Path) -> tuple[Yolox, dict[str, Any], int]:
-    """The averaged network of a checkpoint, its plan, and the steps done."""
+def package_folder(recipe: Recipe) -> Path:
+    """models/NAME/VERSION."""
+    return REPO_ROOT / "models" / recipe.package
+
+
+def checkpoint_of(recipe: Recipe) -> Path:
+    """Where the recipe's training leaves its checkpoint."""
+    return REPO_ROOT / "build" / "training" / recipe.name / CHECKPOINT
+
+
+def load_average(checkpoint: Path, recipe: Recipe) -> tuple[Yolox, int]:
+    """The averaged network of a checkpoint, and the steps done."""
     state = torch.load(checkpoint, weights_only=True)
-    model = Yolox(len(CLASSES))
+    model = network_of(recipe)
     model.load_state_dict(state["average"])
-    return model.eval(), state["plan"], state["step"]
+    return model.eval(), state["step"]
 
 
-def write_onnx(model: Yolox, path: Path) -> str:
+def write_onnx(model: Yolox, path: Path, size_px: int = 640) -> str:
     """Export with a static shape; returns the file's sha256."""
-    deployed = Deployed(fuse(model), INPUT_PX).eval()
+    deployed = Deployed(fuse(model), size_px).eval()
     # The tracing exporter writes the same bytes for the same weights; its successor does not yet.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             deployed,
-            (torch.zeros(1, 3, INPUT_PX, INPUT_PX),),
+            (torch.zeros(1, 3, size_px, size_px),),
             str(path),
             input_names=["images"],
             output_names=["output"],
@@ -81,73 +92,50 @@ def write_onnx(model: Yolox, path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def card(
-    sha256: str, plan: dict[str, Any], steps: int, split: dict[str, list[str]], start: str
-) -> dict[str, Any]:
+def card(recipe: Recipe, sha256: str, steps: int) -> dict[str, Any]:
     """model.yaml's content. Thresholds stand at their widest until they are chosen."""
-    counts = {use: len(names) for use, names in split.items()}
+    size = recipe.network
+    kind = "depthwise" if size.depthwise else "full convolutions"
     return {
-        "name": "surface_nano",
-        "version": "1",
+        "name": recipe.name,
+        "version": recipe.version,
         "sha256": sha256,
         "licence": "Apache-2.0",
-        "architecture": "YOLOX-nano (depthwise, width 0.25, depth 0.33), decoded in the graph",
+        "architecture": f"{size.name} ({kind}, width {size.width}, depth {size.depth}), "
+        "decoded in the graph",
         "layout": "yolox",
         "decoded": True,
         "input": {
             "name": "images",
-            "width": INPUT_PX,
-            "height": INPUT_PX,
+            "width": recipe.input_px,
+            "height": recipe.input_px,
             "channels": "bgr",
             "scale": 1.0,
             "mean": [0.0, 0.0, 0.0],
             "std": [1.0, 1.0, 1.0],
             "pad": 114,
         },
-        "classes": list(CLASSES),
+        "classes": list(recipe.classes),
         "thresholds": {"fail": 0.5, "suspect": 0.05, "nms_iou": 0.5},
         "training": {
-            "data": [
-                f"DeepPCB, {counts['train']} pairs of boards other than the held-out ones",
-                f"simulator, {plan['simulated']} boards and {plan['simulated']} steel parts "
-                f"with their good twins, seeds from {TRAINING_SEEDS}",
-            ],
-            "start": start,
-            "split": {
-                "rule": "by board; a tenth of the training boards' images is held out too",
-                "validation_boards": list(VALIDATION_BOARDS),
-                "test_boards": list(TEST_BOARDS),
-                "pairs": counts,
-            },
+            "sources": dict(recipe.sources),
+            "start": recipe.start,
             "steps": steps,
-            "epochs": round(_views(plan, steps) * plan["deeppcb_share"] / counts["train"], 1),
-            "epochs_are": "crops or parts drawn from DeepPCB per training pair",
-            "seed": plan["seed"],
-            "plan": plan,
+            "stages": [asdict(stage) for stage in recipe.stages],
+            "learning_rate": recipe.learning_rate,
+            "seed": recipe.seed,
         },
         "metrics": {},
-        "data_terms": {
-            "deeppcb": "MIT, Tang et al. 2019; no image is part of this package",
-            "simulator": "this repository's own procedural parts, Apache-2.0",
-            "start_weights": "Apache-2.0, Megvii YOLOX",
-        },
+        "data_terms": {key: DATA_TERMS[key] for key in (*recipe.sources, "start")},
     }
 
 
-def _views(plan: dict[str, Any], steps: int) -> int:
-    fine = max(steps - plan["steps"], 0)
-    return int((steps - fine) * plan["batch"] + fine * plan["fine_batch"])
-
-
-def write_package(checkpoint: Path, folder: Path, data: Path, start: str) -> str:
+def write_package(recipe: Recipe, checkpoint: Path, folder: Path) -> str:
     """Export `checkpoint` into the package `folder`; returns the sha256 of the model."""
     folder.mkdir(parents=True, exist_ok=True)
-    model, plan, steps = load_average(checkpoint)
-    split = deeppcb_split(data)
-    sha256 = write_onnx(model, folder / MODEL)
-    write_card(folder, card(sha256, plan, steps, split, start))
-    for use, name in (("test", "holdout.txt"), ("same_board", "holdout_same_board.txt")):
-        (folder / name).write_text("\n".join(split[use]) + "\n", encoding="ascii")
+    model, steps = load_average(checkpoint, recipe)
+    sha256 = write_onnx(model, folder / MODEL, recipe.input_px)
+    write_card(folder, card(recipe, sha256, steps))
     return sha256
 
 
@@ -161,20 +149,16 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
         description="Export a checkpoint's averaged weights as a model package.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog="example: python -m models.training.export neu_nano",
     )
-    default = REPO_ROOT / "build/training/surface_nano"
-    parser.add_argument("--checkpoint", type=Path, default=default / CHECKPOINT)
-    parser.add_argument("--package", type=Path, default=PACKAGE, help="folder to write")
-    parser.add_argument(
-        "--start", default=START, help="what the training started from, for the card"
-    )
-    parser.add_argument("--data", type=Path, help="data sets; else SHOPFLOOR_DATA, ../shared/data")
+    parser.add_argument("recipe", choices=RECIPES)
+    parser.add_argument("--checkpoint", type=Path, help="else build/training/RECIPE/checkpoint.pt")
+    parser.add_argument("--package", type=Path, help="folder to write, else models/NAME/VERSION")
     values = parser.parse_args()
-    sha256 = write_package(
-        values.checkpoint, values.package, data_folder(values.data), values.start
-    )
-    print(f"{values.package}: sha256 {sha256}")
+    recipe = RECIPES[values.recipe]
+    folder = values.package or package_folder(recipe)
+    sha256 = write_package(recipe, values.checkpoint or checkpoint_of(recipe), folder)
+    print(f"{folder}: sha256 {sha256}")
 
 
 if __name__ == "__main__":

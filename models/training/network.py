@@ -1,7 +1,7 @@
-"""YOLOX-nano in plain torch (Ge et al. 2021, arXiv:2107.08430, Apache-2.0 architecture).
+"""YOLOX in plain torch (Ge et al. 2021, arXiv:2107.08430, Apache-2.0 architecture).
 
-CSPDarknet with depthwise convolutions, path aggregation over strides 8, 16 and 32, and a
-decoupled anchor-free head.
+CSPDarknet with depthwise (nano) or full 3x3 convolutions, path aggregation over strides 8, 16 and
+32, and a decoupled anchor-free head.
 """
 
 from __future__ import annotations
@@ -46,20 +46,19 @@ class ConvBlock(nn.Module):
         self.norm = nn.Identity()
 
 
-def depthwise(c_in: int, c_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Depthwise convolution followed by a pointwise one, each with norm and activation."""
-    return nn.Sequential(
-        ConvBlock(c_in, c_in, kernel, stride, groups=c_in), ConvBlock(c_in, c_out, 1)
-    )
+def mixing(c_in: int, c_out: int, stride: int, depthwise: bool) -> nn.Sequential:
+    """A 3x3 convolution, of each channel alone where `depthwise`, and a pointwise one."""
+    groups = c_in if depthwise else 1
+    return nn.Sequential(ConvBlock(c_in, c_in, 3, stride, groups), ConvBlock(c_in, c_out, 1))
 
 
 class Bottleneck(nn.Module):
-    """Pointwise then depthwise 3x3, with a shortcut where `shortcut` is set."""
+    """Pointwise then 3x3, with a shortcut where `shortcut` is set."""
 
-    def __init__(self, channels: int, shortcut: bool) -> None:
+    def __init__(self, channels: int, shortcut: bool, depthwise: bool) -> None:
         super().__init__()
         self.reduce = ConvBlock(channels, channels, 1)
-        self.mix = depthwise(channels, channels, 3)
+        self.mix = mixing(channels, channels, 1, depthwise)
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,12 +69,16 @@ class Bottleneck(nn.Module):
 class CspLayer(nn.Module):
     """Cross-stage partial layer: half of the channels pass the bottlenecks, half go around."""
 
-    def __init__(self, c_in: int, c_out: int, repeats: int, shortcut: bool) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, repeats: int, shortcut: bool, depthwise: bool
+    ) -> None:
         super().__init__()
         hidden = c_out // 2
         self.main = ConvBlock(c_in, hidden, 1)
         self.side = ConvBlock(c_in, hidden, 1)
-        self.blocks = nn.Sequential(*(Bottleneck(hidden, shortcut) for _ in range(repeats)))
+        self.blocks = nn.Sequential(
+            *(Bottleneck(hidden, shortcut, depthwise) for _ in range(repeats))
+        )
         self.merge = ConvBlock(2 * hidden, c_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,14 +119,12 @@ class PyramidPooling(nn.Module):
 class HeadLevel(nn.Module):
     """Decoupled head of one stride: class scores on one branch, box and objectness on the other."""
 
-    def __init__(self, c_in: int, hidden: int, n_classes: int) -> None:
+    def __init__(self, c_in: int, hidden: int, n_classes: int, depthwise: bool) -> None:
         super().__init__()
         self.stem = ConvBlock(c_in, hidden, 1)
-        self.class_branch = nn.Sequential(
-            depthwise(hidden, hidden, 3), depthwise(hidden, hidden, 3)
-        )
+        self.class_branch = nn.Sequential(*(mixing(hidden, hidden, 1, depthwise) for _ in range(2)))
         self.class_out = nn.Conv2d(hidden, n_classes, 1)
-        self.box_branch = nn.Sequential(depthwise(hidden, hidden, 3), depthwise(hidden, hidden, 3))
+        self.box_branch = nn.Sequential(*(mixing(hidden, hidden, 1, depthwise) for _ in range(2)))
         self.box_out = nn.Conv2d(hidden, 4, 1)
         self.object_out = nn.Conv2d(hidden, 1, 1)
         prior = -math.log((1 - 0.01) / 0.01)
@@ -145,27 +146,34 @@ class Yolox(nn.Module):
     `decode` turns them into pixels and probabilities.
     """
 
-    def __init__(self, n_classes: int, width: float = 0.25, depth: float = 0.33) -> None:
+    def __init__(
+        self, n_classes: int, width: float = 0.25, depth: float = 0.33, depthwise: bool = True
+    ) -> None:
         super().__init__()
         c = [int(64 * width * 2**i) for i in range(5)]
         n = max(round(3 * depth), 1)
+
+        def csp(c_in: int, c_out: int, repeats: int, shortcut: bool = False) -> CspLayer:
+            return CspLayer(c_in, c_out, repeats, shortcut, depthwise)
+
+        def halve(c_in: int, c_out: int) -> nn.Module:
+            return mixing(c_in, c_out, 2, depthwise)
+
         self.n_classes = n_classes
         self.stem = Focus(c[0])
-        self.dark2 = nn.Sequential(depthwise(c[0], c[1], 3, 2), CspLayer(c[1], c[1], n, True))
-        self.dark3 = nn.Sequential(depthwise(c[1], c[2], 3, 2), CspLayer(c[2], c[2], 3 * n, True))
-        self.dark4 = nn.Sequential(depthwise(c[2], c[3], 3, 2), CspLayer(c[3], c[3], 3 * n, True))
-        self.dark5 = nn.Sequential(
-            depthwise(c[3], c[4], 3, 2), PyramidPooling(c[4]), CspLayer(c[4], c[4], n, False)
-        )
+        self.dark2 = nn.Sequential(halve(c[0], c[1]), csp(c[1], c[1], n, True))
+        self.dark3 = nn.Sequential(halve(c[1], c[2]), csp(c[2], c[2], 3 * n, True))
+        self.dark4 = nn.Sequential(halve(c[2], c[3]), csp(c[3], c[3], 3 * n, True))
+        self.dark5 = nn.Sequential(halve(c[3], c[4]), PyramidPooling(c[4]), csp(c[4], c[4], n))
         self.lateral5 = ConvBlock(c[4], c[3], 1)
-        self.top_down4 = CspLayer(2 * c[3], c[3], n, False)
+        self.top_down4 = csp(2 * c[3], c[3], n)
         self.lateral4 = ConvBlock(c[3], c[2], 1)
-        self.top_down3 = CspLayer(2 * c[2], c[2], n, False)
-        self.down3 = depthwise(c[2], c[2], 3, 2)
-        self.bottom_up4 = CspLayer(2 * c[2], c[3], n, False)
-        self.down4 = depthwise(c[3], c[3], 3, 2)
-        self.bottom_up5 = CspLayer(2 * c[3], c[4], n, False)
-        self.heads = nn.ModuleList(HeadLevel(ch, c[2], n_classes) for ch in c[2:])
+        self.top_down3 = csp(2 * c[2], c[2], n)
+        self.down3 = halve(c[2], c[2])
+        self.bottom_up4 = csp(2 * c[2], c[3], n)
+        self.down4 = halve(c[3], c[3])
+        self.bottom_up5 = csp(2 * c[3], c[4], n)
+        self.heads = nn.ModuleList(HeadLevel(ch, c[2], n_classes, depthwise) for ch in c[2:])
         self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -205,13 +213,13 @@ def decode(raw: Tensor, corners: Tensor, strides: Tensor) -> Tensor:
     return torch.cat([decode_boxes(raw, corners, strides), raw[..., 4:].sigmoid()], -1)
 
 
-def load_fused_onnx(model: Yolox, path: Path, calibration: Tensor) -> None:
+def load_fused_onnx(model: Yolox, path: Path, rows: list[int | None], calibration: Tensor) -> None:
     """Start from an ONNX export whose batch norms were folded into the convolutions.
 
     The export lists its convolutions in execution order, which is the order of a forward pass
     here. Each norm is re-created around the folded kernel from the statistics of `calibration`
-    (B, 3, H, W), so that the network in evaluation mode computes what the export computes. Class
-    outputs are left as initialised when the number of classes differs.
+    (B, 3, H, W), so that the network in evaluation mode computes what the export computes. `rows`
+    names for each class its row in the export's class outputs; one with None stays as initialised.
 
     Raises ValueError if the convolutions do not pair up.
     """
@@ -225,6 +233,7 @@ def load_fused_onnx(model: Yolox, path: Path, calibration: Tensor) -> None:
     owner: dict[nn.Conv2d, ConvBlock] = {
         m.conv: m for m in model.modules() if isinstance(m, ConvBlock)
     }
+    class_outputs = {m.class_out for m in model.modules() if isinstance(m, HeadLevel)}
     folded: dict[nn.Conv2d, Tensor] = {}
     queue = iter(exported)
 
@@ -233,13 +242,19 @@ def load_fused_onnx(model: Yolox, path: Path, calibration: Tensor) -> None:
         weight, bias = next(queue, (None, None))
         if weight is None or bias is None:
             raise ValueError(f"{path}: {len(exported)} convolutions, the network has more")
-        if conv.weight.shape == weight.shape:
+        if conv in class_outputs and conv.weight.shape[1:] == weight.shape[1:]:
+            assert conv.bias is not None
+            for row, source in enumerate(rows):
+                if source is not None:
+                    conv.weight.data[row] = weight[source]
+                    conv.bias.data[row] = bias[source]
+        elif conv.weight.shape == weight.shape:
             conv.weight.data.copy_(weight)
             if conv.bias is not None:
                 conv.bias.data.copy_(bias)
             else:
                 folded[conv] = bias
-        elif conv in owner or conv.weight.shape[1:] != weight.shape[1:]:
+        else:
             raise ValueError(
                 f"{path}: convolution {len(order)} is {tuple(weight.shape)}, "
                 f"the network has {tuple(conv.weight.shape)}"

@@ -1,4 +1,4 @@
-"""Trains the surface detector: `python -m models.training.train --help`."""
+"""Trains a package's network: `python -m models.training.train --help`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import time
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,73 +20,38 @@ from torch import Tensor, nn
 from . import REPO_ROOT
 from .assign import yolox_loss
 from .augment import augment
-from .data import (
-    CLASSES,
-    TRAINING_SEEDS,
-    Sample,
-    data_folder,
-    deeppcb_split,
-    load_pairs,
-    simulated_pairs,
-)
-from .network import Yolox, decode_boxes, grid, load_fused_onnx
+from .data import data_folder
+from .network import decode_boxes, grid
+from .recipes import RECIPES, Recipe
+from .sources import Source, load_sources
+from .start import network_of, start_network
 
 CHECKPOINT = "checkpoint.pt"
 EMA_DECAY = 0.998
-WARM_UP_STEPS = 100
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is trained. Steps on crops come first, then `fine_steps` on whole parts.
-
-    A batch is drawn from DeepPCB, simulated boards and simulated steel in the given shares.
-    """
-
-    steps: int = 1900
-    fine_steps: int = 150
-    crop_px: int = 352
-    full_px: int = 640
-    batch: int = 16
-    fine_batch: int = 8
-    learning_rate: float = 1.5e-3
-    weight_decay: float = 0.02
-    seed: int = 7
-    simulated: int = 400
-    deeppcb_share: float = 0.55
-    board_share: float = 0.27
-    steel_share: float = 0.18
-
-    @property
-    def total(self) -> int:
-        """Steps of both stages."""
-        return self.steps + self.fine_steps
-
-    def rate(self, step: int) -> float:
-        """Learning rate: linear warm-up, then half a cosine down to a hundredth."""
-        warm = min(1.0, (step + 1) / WARM_UP_STEPS)
-        cosine = 0.5 * (1 + math.cos(math.pi * step / self.total))
-        return self.learning_rate * warm * (0.01 + 0.99 * cosine)
+CALIBRATION_BATCHES = 6
+FIXED = ("network", "classes", "sources", "start", "seed", "simulated", "weight_decay")
+"""What of a recipe a resumed training must not change; steps and rate it may."""
 
 
 class Batches:
-    """Draws training batches; a batch depends on the plan's seed and the step alone."""
+    """Draws training batches; a batch depends on the recipe's seed and the step alone."""
 
-    def __init__(self, sources: list[list[Sample]], shares: list[float], plan: Plan) -> None:
+    def __init__(self, sources: list[Source], recipe: Recipe) -> None:
         self.sources = sources
-        self.shares = np.array(shares) / sum(shares)
-        self.plan = plan
+        self.shares = np.array([source.share for source in sources])
+        self.shares /= self.shares.sum()
+        self.recipe = recipe
 
     def draw(self, step: int) -> tuple[Tensor, list[Tensor]]:
         """Images (B, 3, S, S) float32 BGR 0-255, and per image boxes (M, 5)."""
-        plan = self.plan
-        fine = step >= plan.steps
-        size, count = (plan.full_px, plan.fine_batch) if fine else (plan.crop_px, plan.batch)
-        rng = np.random.default_rng([plan.seed, step])
+        stage = self.recipe.stage(step)
+        rng = np.random.default_rng([self.recipe.seed, step])
         images, targets = [], []
-        for source in rng.choice(len(self.sources), count, p=self.shares):
-            parts = self.sources[source]
-            image, boxes = augment(parts[rng.integers(len(parts))], size, rng)
+        for index in rng.choice(len(self.sources), stage.batch, p=self.shares):
+            source = self.sources[index]
+            image, boxes = augment(
+                source.parts, source.view, self.recipe.classes, stage.size_px, stage.plain, rng
+            )
             images.append(image)
             targets.append(torch.from_numpy(boxes))
         batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
@@ -113,33 +78,15 @@ class Average:
                 value.copy_(current[name])
 
 
-def optimiser_for(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+def optimiser_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW; norms and biases are not decayed."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
-        {"params": decayed, "weight_decay": plan.weight_decay},
+        {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=plan.learning_rate)
-
-
-def load_sources(
-    folder: Path, plan: Plan, console: Console
-) -> tuple[list[list[Sample]], list[float]]:
-    """Training parts and their shares of a batch."""
-    names = deeppcb_split(folder)["train"]
-    sources = [load_pairs(folder, names)]
-    shares = [plan.deeppcb_share]
-    console.print(f"DeepPCB: {len(names)} training pairs")
-    if plan.simulated:
-        for kind, share in (("board", plan.board_share), ("steel", plan.steel_share)):
-            started = time.monotonic()
-            sources.append(simulated_pairs(kind, TRAINING_SEEDS, plan.simulated))
-            shares.append(share)
-            took_s = time.monotonic() - started
-            console.print(f"simulated {kind}: {plan.simulated} pairs in {took_s:.0f} s")
-    return sources, shares
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -149,52 +96,57 @@ def save(path: Path, state: dict[str, Any]) -> None:
     part.replace(path)
 
 
-def train(
-    plan: Plan, folder: Path, weights: Path, output: Path, resume: bool, console: Console
-) -> None:
-    """Run the plan; leaves checkpoint and log in `output`.
+def train(recipe: Recipe, folder: Path, output: Path, resume: bool, console: Console) -> None:
+    """Follow the recipe; leaves checkpoint and log in `output`.
 
-    With `resume` it goes on from the checkpoint there; only the number of steps may have changed.
+    With `resume` it goes on from the checkpoint there. Raises ValueError where that was made with
+    another recipe.
     """
-    torch.manual_seed(plan.seed)
+    torch.manual_seed(recipe.seed)
     output.mkdir(parents=True, exist_ok=True)
     checkpoint = output / CHECKPOINT
-    sources, shares = load_sources(folder, plan, console)
-    batches = Batches(sources, shares, plan)
-    model = Yolox(len(CLASSES))
+    sources = load_sources(folder, recipe)
+    for source in sources:
+        console.print(f"{source.name}: {len(source.parts)} training pictures or pairs")
+    batches = Batches(sources, recipe)
     first = 0
     if resume:
         state = torch.load(checkpoint, weights_only=True)
-        made_with = Plan(**state["plan"])
-        if replace(made_with, steps=plan.steps, fine_steps=plan.fine_steps) != plan:
-            raise ValueError(f"{checkpoint}: was made with another plan: {made_with}")
+        changed = [key for key in FIXED if state["recipe"][key] != asdict(recipe)[key]]
+        if changed:
+            raise ValueError(f"{checkpoint}: was made with another {', '.join(changed)}")
+        model = network_of(recipe)
         model.load_state_dict(state["model"])
         first = state["step"]
     else:
-        load_fused_onnx(model, weights, batches.draw(0)[0])
+        # Batches beyond the last one that is trained on, in number enough for a fit.
+        pictures = [batches.draw(recipe.total + i)[0] for i in range(CALIBRATION_BATCHES)]
+        model = start_network(recipe, folder, torch.cat(pictures))
     model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    for name in recipe.frozen:
+        model.get_submodule(name).eval().requires_grad_(False)
     average = Average(model)
-    optimiser = optimiser_for(model, plan)
+    optimiser = optimiser_for(model, recipe)
     if resume:
         average.model.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         console.print(f"resumed at step {first}")
-    grids = {size: grid(size, size) for size in (plan.crop_px, plan.full_px)}
+    grids = {stage.size_px: grid(stage.size_px, stage.size_px) for stage in recipe.stages}
     log = (output / "log.jsonl").open("a" if resume else "w", encoding="utf-8")
     recent: list[float] = []
     with log, progress_bar(console) as progress:
-        bar = progress.add_task("training", total=plan.total, completed=first, loss="")
-        for step in range(first, plan.total):
+        bar = progress.add_task("training", total=recipe.total, completed=first, loss="-")
+        for step in range(first, recipe.total):
             for group in optimiser.param_groups:
-                group["lr"] = plan.rate(step)
+                group["lr"] = recipe.rate(step)
             images, targets = batches.draw(step)
             with torch.autocast("cpu", torch.bfloat16):
                 raw = model(images)
             raw = raw.float()
             corners, strides = grids[images.shape[-1]]
             decoded = decode_boxes(raw, corners, strides)
-            fine = step >= plan.steps
-            losses = yolox_loss(raw, decoded, targets, corners, strides, 1.0 if fine else 0.0)
+            l1_weight = 1.0 if recipe.stage(step).plain else 0.0
+            losses = yolox_loss(raw, decoded, targets, corners, strides, l1_weight)
             optimiser.zero_grad(set_to_none=True)
             losses.total.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 10.0)
@@ -209,16 +161,16 @@ def train(
                     "box": round(losses.box, 4),
                     "objectness": round(losses.objectness, 4),
                     "classes": round(losses.classes, 4),
-                    "rate": plan.rate(step),
-                    "elapsed_s": round(time.process_time(), 1),
+                    "rate": recipe.rate(step),
+                    "cpu_s": round(time.process_time(), 1),
                 }
                 log.write(json.dumps(row) + "\n")
                 log.flush()
-            if (step + 1) % 100 == 0 or step + 1 == plan.total:
+            if (step + 1) % 50 == 0 or step + 1 == recipe.total:
                 save(
                     checkpoint,
                     {
-                        "plan": asdict(plan),
+                        "recipe": asdict(recipe),
                         "step": step + 1,
                         "model": model.state_dict(),
                         "average": average.model.state_dict(),
@@ -239,36 +191,22 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
-def plan_arguments(parser: argparse.ArgumentParser) -> None:
-    """An option for every field of the plan."""
-    for name, value in asdict(Plan()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
-
-
-def plan_from(values: argparse.Namespace) -> Plan:
-    """The plan that the options ask for."""
-    return Plan(**{name: getattr(values, name) for name in asdict(Plan())})
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
-        description="Train the surface detector on DeepPCB and on simulated parts.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Train a package's network. Interrupted, it goes on with --resume.",
+        epilog="example: python -m models.training.train neu_nano --threads 4",
     )
+    parser.add_argument("recipe", choices=RECIPES, help="what to train")
     parser.add_argument("--data", type=Path, help="data sets; else SHOPFLOOR_DATA, ../shared/data")
-    parser.add_argument("--weights", type=Path, help="ONNX to start from; else in the data sets")
-    parser.add_argument(
-        "--output", type=Path, default=REPO_ROOT / "build/training/surface_nano", help="checkpoint"
-    )
+    parser.add_argument("--output", type=Path, help="else build/training/RECIPE")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads")
-    plan_arguments(parser)
+    parser.add_argument("--threads", type=int, default=1, help="torch threads (1)")
     values = parser.parse_args()
     torch.set_num_threads(values.threads)
-    folder = data_folder(values.data)
-    weights = values.weights or folder / "weights" / "yolox_nano_coco_416.onnx"
-    train(plan_from(values), folder, weights, values.output, values.resume, Console())
+    output = values.output or REPO_ROOT / "build/training" / values.recipe
+    recipe = RECIPES[values.recipe]
+    train(recipe, data_folder(values.data), output, values.resume, Console())
 
 
 if __name__ == "__main__":

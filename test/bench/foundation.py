@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -16,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,13 +25,13 @@ from rclpy.parameter import Parameter
 from rich.progress import track
 from shopfloor_msgs.msg import FrameInfo, InspectionResult
 from table import Results
+from transport import between_processes
 
 from shopfloor.inspection.engines import EngineOptions, load_engine
 from shopfloor.inspection.model import load_model_package
 from shopfloor.inspection.node import InspectorNode
 from shopfloor.inspection.pipeline import Inspector
 from shopfloor.inspection.verdict import Criteria
-from shopfloor.plant.environment import transport_environment
 from shopfloor.ros.frame_endpoints import FramePublisher
 from shopfloor.ros.frames import Frame
 from shopfloor.ros.node import ShopfloorNode
@@ -41,10 +39,8 @@ from shopfloor.ros.parameters import BaseParameters
 from shopfloor.ros.paths import model_folder
 from shopfloor.sim.parts import render
 
-HERE = Path(__file__).resolve().parent
 CAMERA = "bench_camera"
 FRAMES = 32
-_STOCK = {"FASTRTPS_DEFAULT_PROFILES_FILE": "", "FASTDDS_DEFAULT_PROFILES_FILE": ""}
 
 
 class FeederNode(ShopfloorNode[BaseParameters]):
@@ -162,57 +158,6 @@ def _rate(seconds: float, work: Callable[[int], object]) -> float:
         work(done)
         done += 1
     return done / (time.perf_counter() - start)
-
-
-def between_processes(results: Results, seconds: float) -> None:
-    """1080p at 30 Hz from process to process, with the shipped profile and the stock one."""
-    shipped = _transport(seconds, transport_environment())
-    stock = _transport(seconds, _STOCK)
-    size_mb = 1920 * 1080 * 3 / 1e6
-    for key, unit, limit in (
-        ("lost", "%", "0"),
-        ("p50_ms", "ms", "<= 5"),
-        ("p99_ms", "ms", ""),
-        ("cpu_s", "s", ""),
-    ):
-        results.add(f"1080p30 {key}", shipped[key], unit, stock[key], limit,
-                    "baseline: stock Fast DDS profile")  # fmt: skip
-    copy_ms = _memcpy_ms()
-    results.add("memcpy of a frame", copy_ms, "ms", limit="physical floor: 5 copies on the way",
-                note=f"{size_mb:.1f} MB")  # fmt: skip
-
-
-def _memcpy_ms() -> float:
-    frame = np.zeros((1080, 1920, 3), np.uint8)
-    target = np.empty_like(frame)
-    times = []
-    for _ in range(50):
-        start = time.perf_counter()
-        np.copyto(target, frame)
-        times.append((time.perf_counter() - start) * 1e3)
-    return float(np.median(times))
-
-
-def _transport(seconds: float, environment: dict[str, str]) -> dict[str, float]:
-    frames = int(30 * seconds)
-    env = {**os.environ, **environment}
-    for name in [name for name, value in environment.items() if not value]:
-        env.pop(name, None)
-    command = [sys.executable, str(HERE / "transport.py")]
-    common = ["--frames", str(frames)]
-    subscriber = subprocess.Popen(
-        [*command, "subscriber", *common], env=env, stdout=subprocess.PIPE, text=True
-    )
-    publisher = subprocess.Popen([*command, "publisher", *common], env=env)
-    try:
-        output, _ = subscriber.communicate(timeout=seconds + 60)
-    finally:
-        subscriber.kill()
-        publisher.terminate()
-        publisher.wait(10)
-    figures: dict[str, float] = json.loads(output.strip().splitlines()[-1])
-    figures["lost"] = 100.0 * (1 - figures["received"] / figures["sent"])
-    return figures
 
 
 _EMPTY = """

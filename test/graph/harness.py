@@ -45,6 +45,14 @@ INACTIVE = State.PRIMARY_STATE_INACTIVE
 ACTIVE = State.PRIMARY_STATE_ACTIVE
 
 
+_LEADS_TO = {
+    CONFIGURE: INACTIVE,
+    ACTIVATE: ACTIVE,
+    DEACTIVATE: INACTIVE,
+    CLEANUP: UNCONFIGURED,
+}
+
+
 class Child:
     """A process under test: its output line by line, and an end that is certain."""
 
@@ -118,6 +126,7 @@ class Graph:
         self.environment = {
             **transport_environment(),
             "ROS_DOMAIN_ID": str(domain_id),
+            "SHOPFLOOR_STATE_DIR": str(folder / "state"),
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
             "ROS_LOG_DIR": str(folder / "log"),
             "PYTHONUNBUFFERED": "1",
@@ -204,9 +213,27 @@ class Graph:
         self.until(lambda: self.state(node) == state, f"{node} in state {state}", timeout_s)
 
     def change(self, node: str, transition: int) -> bool:
-        """Ask for a transition; whether it succeeded."""
+        """Ask for a transition; whether it succeeded. An answer that got lost is looked up."""
         request = ChangeState.Request(transition=Transition(id=transition))
-        return bool(self.call(ChangeState, f"{node}/change_state", request).success)
+        before = self.state(node)
+        with contextlib.suppress(AssertionError):
+            name = f"{node}/change_state"
+            return bool(self.call(ChangeState, name, request, LIMIT_S / 2).success)
+        after = self.state(node)
+        if after == before:
+            return bool(self.call(ChangeState, f"{node}/change_state", request).success)
+        return after == _LEADS_TO[transition]
+
+    def until_known(self, *nodes: str) -> None:
+        """Wait until nodes know every endpoint that the test's node has by now.
+
+        That the test sees a publisher does not mean that the publisher sees the test: its first
+        messages may go past. A subscription is announced after those made before it, so the first
+        heartbeat on a new one says that the others are known too.
+        """
+        beats = self.collect("heartbeat")
+        for node in nodes:
+            self.until(lambda node=node: any(b.node == node for b in beats), f"heartbeat of {node}")
 
     def set(self, node: str, name: str, value: object) -> tuple[bool, str]:
         """Set a parameter; success and reason."""

@@ -14,8 +14,9 @@ from harness import ACTIVE, Child, Graph
 from shopfloor_msgs.msg import CommandResult, HostState, NodeStatus
 from shopfloor_msgs.srv import ManageLine
 
-from shopfloor.plant import bringup, line_commands
+from shopfloor.plant import bringup
 from shopfloor.plant.segments import SHM_FOLDER, lock_files_of
+from shopfloor.ros import commands
 from shopfloor.ros.interfaces import interface
 from shopfloor.ros.node import message_type
 from shopfloor.ros.paths import models_folder
@@ -160,6 +161,12 @@ def test_stop_start_and_reset_by_service(graph: Graph, line: Line) -> None:
     again = line.manage(stop, "1").result
     assert again.outcome == CommandResult.OUTCOME_DUPLICATE
     assert again.first_outcome == CommandResult.OUTCOME_ACCEPTED
+    os.kill(line.pid("manager"), signal.SIGKILL)
+    line.up.wait_line("manager +\\* ended by SIGKILL")
+    line.wait(HostState.STATE_RUNNING)
+    after_crash = line.manage(stop, "1")
+    assert after_crash.result.outcome == CommandResult.OUTCOME_DUPLICATE
+    assert after_crash.host_state == answer.host_state
     line.manage(ManageLine.Request.ACTION_START, "2", node="/line_1/gate")
     graph.until_state("/line_1/gate", ACTIVE)
     line.manage(ManageLine.Request.ACTION_RESET, "3")
@@ -242,9 +249,9 @@ def test_numbers_are_those_of_the_messages() -> None:
     for ours, prefix, message in (
         (bringup.Health, "HEALTH_", NodeStatus),
         (bringup.HostHealth, "STATE_", HostState),
-        (line_commands.Action, "ACTION_", ManageLine.Request),
-        (line_commands.Outcome, "OUTCOME_", CommandResult),
-        (line_commands.Reason, "REASON_", CommandResult),
+        (bringup.Action, "ACTION_", ManageLine.Request),
+        (commands.Outcome, "OUTCOME_", CommandResult),
+        (commands.Reason, "REASON_", CommandResult),
     ):
         for member in ours:
             assert member.value == getattr(message, prefix + member.name), member

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from importlib.util import find_spec
 
 import pytest
 from harness import (
@@ -148,4 +149,7 @@ def test_offered_and_requested_qos_of_the_table_are_compatible() -> None:
 
 def test_every_type_of_the_table_exists() -> None:
     for row in INTERFACES:
+        # No wheels have it; the inspector publishes that topic only where the package is there.
+        if row.type.startswith("vision_msgs/") and find_spec("vision_msgs") is None:
+            continue
         assert message_type(row.type)

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from harness import Graph, statuses
+from harness import ACTIVATE, CONFIGURE, DEACTIVATE, Graph, statuses
 from shopfloor_msgs.msg import CameraState
 
 
@@ -69,6 +69,20 @@ def test_a_source_that_goes_away_is_lost_and_comes_back(graph: Graph, tmp_path: 
     graph.until(lambda: states[-1].state == CameraState.STATE_STREAMING, "frames again")
     graph.until(lambda: states[-1].reconnects == 1, "the count")
     assert states[-1].last_outage_s > 0
+
+
+def test_a_camera_that_nobody_hears_begins_each_time_it_is_activated(
+    graph: Graph, tmp_path: Path
+) -> None:
+    folder = write_pictures(tmp_path / "belt")
+    states = graph.collect("camera_state", camera="camera")
+    start(graph, source="folder", address=folder, loop=True, autostart=False, listener_wait_s=0.5)
+    assert graph.change("camera", CONFIGURE)
+    for _ in range(3):
+        assert graph.change("camera", ACTIVATE)
+        states.clear()
+        graph.until(lambda: states and states[-1].frames > 2, "frames")
+        assert graph.change("camera", DEACTIVATE)
 
 
 def test_a_state_that_was_published_before_is_known_to_who_comes_late(

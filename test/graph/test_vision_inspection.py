@@ -18,7 +18,7 @@ from shopfloor_msgs.msg import InspectionResult
 from shopfloor.ros import images
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
-from tiny_model import picture, write_package
+from tiny_model import build_onnx, picture, write_package
 
 INSPECTOR, CAMERA = "/inspector", "/camera"
 SQUARES = {"fail": 255, "suspect": 180, "good": 100}
@@ -80,7 +80,10 @@ def check_results(results: list[Any], model: Path) -> None:
         assert p.rung == 0 and math.isnan(p.board_temperature_celsius)
         stages = [stage.name for stage in p.stages]
         assert stages == ["queue", "convert", "preprocess", "infer", "postprocess", "decide"]
-        assert 0 < r.frame_age_ms < 5000 and r.quality.mean_grey >= 0
+        assert 0 < r.frame_age_ms < 5000
+        q = r.quality
+        assert q.mean_grey > 0 and q.contrast > 0 and q.sharpness > 0
+        assert 0 <= q.saturated_fraction <= 1
     assert [r.frame_sequence for r in sorted(results, key=lambda r: r.frame_sequence)] == list(
         range(1, 11)
     )
@@ -97,13 +100,7 @@ def test_one_process_judges_each_part_and_says_where_from(
     for node in (CAMERA, INSPECTOR):
         assert graph.change(node, CONFIGURE)
     assert graph.change(INSPECTOR, ACTIVATE)
-    graph.until(
-        lambda: (
-            graph.node.count_publishers("/inspection/result")
-            and graph.node.count_publishers("/camera/frame_info")
-        ),
-        "everybody knows everybody",
-    )
+    graph.until_known(CAMERA, INSPECTOR)
     assert graph.change(CAMERA, ACTIVATE)
     graph.until(lambda: len(results) == 10 and len(infos) == 10, "ten results")
     check_results(results, model)
@@ -223,6 +220,39 @@ def test_a_model_that_does_not_fit_is_refused_by_name(
     folder = write_package(tmp_path / "wrong", **changes)
     child = graph.start("inspector:inspector", parameters=inspector(folder))
     assert needle in child.wait_line("configure failed")
+    assert child.process.poll() is None and "Traceback" not in child.output
+
+
+def test_an_engine_that_is_not_ready_is_named_and_another_can_be_chosen(
+    graph: Graph, model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = graph.collect("inspection_result")
+    monkeypatch.setenv("SHOPFLOOR_CACHE_DIR", str(model.parent / "cache"))
+    chosen = inspector(model, engine="openvino", precision="int8")
+    parameters = {**camera(pictures, loop=True), **chosen}
+    child = graph.start("camera:camera", "inspector:inspector", parameters=parameters)
+    line = child.wait_line("configure failed")
+    assert "not built yet" in line and "build tiny/1 --precision int8" in line
+    assert graph.set(INSPECTOR, "precision", "float32") == (True, "")
+    graph.until(lambda: len(results) > 5, "results")
+    assert results[-1].provenance.engine.startswith("openvino ")
+    assert results[-1].provenance.precision == "float32"
+    assert "Traceback" not in child.output
+
+
+def test_outputs_that_are_no_numbers_are_unknown_and_the_next_part_is_judged(
+    graph: Graph, tmp_path: Path, pictures: Path
+) -> None:
+    folder = write_package(tmp_path / "model", build_onnx(nan_above=SQUARES["fail"] - 1))
+    results = graph.collect("inspection_result")
+    parameters = {**camera(pictures, loop=True), **inspector(folder)}
+    child = graph.start("camera:camera", "inspector:inspector", parameters=parameters)
+    graph.until(lambda: len(results) > 20, "results of each kind")
+    for r in results:
+        broken = "_fail" in r.part_id
+        assert (r.reason_code == InspectionResult.REASON_OUTPUT_INVALID) == broken
+        assert (r.verdict == InspectionResult.VERDICT_UNKNOWN) == (broken or "cut" in r.part_id)
+        assert not broken or "NaN" in r.reason
     assert child.process.poll() is None and "Traceback" not in child.output
 
 

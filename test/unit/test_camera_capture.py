@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,16 @@ from shopfloor.camera.source import (
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 
 
-def grab(sequence: int) -> Grab:
-    return Grab(IMAGE, "bgr8", None, time.monotonic_ns(), sequence, f"p{sequence}")
+NOW = -1
+
+
+def grab(sequence: int, steady_ns: int = NOW, **more: Any) -> Grab:
+    """A frame that is exposed when it is read, unless it says otherwise."""
+    more.setdefault("device_stamp_ns", None)
+    return Grab(
+        more.pop("image", IMAGE), "bgr8", more.pop("device_stamp_ns"), steady_ns, sequence,
+        f"p{sequence}", **more,
+    )  # fmt: skip
 
 
 class Script:
@@ -37,13 +46,14 @@ class Script:
     def __init__(self, *steps: Any, openings: tuple[Exception | None, ...] = ()) -> None:
         self.steps = list(steps)
         self.openings = list(openings)
+        self.info = SourceInfo("script", "script:1")
         self.opened = 0
         self.closed = 0
         self.threads: set[int] = set()
         self.exhausted = threading.Event()
 
     def describe(self) -> SourceInfo:
-        return SourceInfo("script", "script:1")
+        return self.info
 
     def open(self) -> None:
         self.threads.add(threading.get_ident())
@@ -61,6 +71,8 @@ class Script:
         step = self.steps.pop(0)
         if isinstance(step, Exception):
             raise step
+        if isinstance(step, Grab) and step.steady_ns == NOW:
+            return replace(step, steady_ns=time.monotonic_ns())
         return step  # type: ignore[no-any-return]
 
     def close(self) -> None:
@@ -123,6 +135,75 @@ def test_gaps_and_repeats_of_the_source_counter_are_counted() -> None:
     assert [g.sequence for g in ran.grabs] == [1, 5, 6]
     assert (ran.health.lost, ran.health.duplicates) == (3, 2)
     assert ran.health.lost_rate_hz > 0
+
+
+def test_frames_that_a_newer_one_replaced_are_not_lost_on_the_way() -> None:
+    ran = Ran(Script(grab(1), grab(6, superseded=3), grab(7, superseded=2)))
+    assert (ran.health.superseded, ran.health.lost) == (3, 1)
+
+
+def test_a_frame_from_before_the_opening_is_stale_and_not_handed_on() -> None:
+    before = time.monotonic_ns() - 10_000_000
+    source = Script(
+        grab(1, before, stamp_error_ns=1e6),
+        grab(2, before, stamp_error_ns=1e15),  # may well be of now
+        grab(3),
+    )
+    ran = Ran(source)
+    assert [g.sequence for g in ran.grabs] == [2, 3]
+    assert ran.health.stale == 1 and ran.health.lost == 0
+
+
+def test_a_sensor_that_freezes_gives_bad_frames() -> None:
+    """New counters, old picture: it would be judged as the part before."""
+    noise = np.random.default_rng(1).integers(0, 255, (3, 64, 64), np.uint8)
+    frames = [grab(n, image=noise[min(n, 2)]) for n in range(5)]
+    live, still = Script(*frames), Script(*frames)
+    live.info = SourceInfo("script", "script:1", has_noise=True)
+    ran = Ran(live)
+    assert [g.sequence for g in ran.grabs] == [0, 1, 2]
+    assert [b.sequence for b in ran.bad] == [3, 4] and ran.bad[0].part_id == "p3"
+    assert ran.health.cause is Cause.BAD_FRAMES and "frozen" in ran.health.cause_text
+    assert len(Ran(still).grabs) == 5, "a file may well repeat a picture"
+
+
+def test_a_device_clock_takes_the_place_of_the_arrival_and_begins_anew_with_the_device() -> None:
+    class Camera(Script):
+        """30 Hz by a clock that starts when it is opened; frames arrive 10 to 60 ms late."""
+
+        def open(self) -> None:
+            super().open()
+            self.began_ns, self.taken = time.monotonic_ns(), 0
+
+        def read(self, timeout_s: float) -> Grab | None:
+            step = super().read(timeout_s)
+            if not isinstance(step, Grab):
+                return step
+            self.taken += 1
+            stamp_ns = self.taken * 33_000_000
+            arrival_ns = self.began_ns + stamp_ns + (60, 10, 35)[self.taken % 3] * 1_000_000
+            true.append(self.began_ns + stamp_ns)
+            return replace(step, device_stamp_ns=stamp_ns, steady_ns=arrival_ns)
+
+    true: list[int] = []
+    source = Camera(*map(grab, range(12)), SourceLost("cable"), *map(grab, range(12)))
+    source.info = SourceInfo("script", "script:1", has_clock=True)
+    ran = Ran(source, delay_bound_ns=100e6)
+    errors_ms = [(g.steady_ns - t) / 1e6 for g, t in zip(ran.grabs, true, strict=True)]
+    for settled in (errors_ms[3:12], errors_ms[15:]):
+        assert settled == pytest.approx([-40.0] * 9, abs=1.0), "10 ms of delay, 50 assumed"
+    assert ran.health.stamp_error_ms == pytest.approx(50.0, abs=5.0)
+    assert [g.stamp_error_ns for g in Ran(Script(grab(1, stamp_error_ns=7.0))).grabs] == [7.0]
+
+
+def test_what_the_device_is_is_known_once_it_is_open() -> None:
+    source = Script(grab(1))
+    source.open = lambda: setattr(  # type: ignore[method-assign]
+        source, "info", SourceInfo("script", "serial 7", settings={"gain_db": 3.0})
+    )
+    ran = Ran(source)
+    assert ran.health.source.device_id == "serial 7" == ran.loop.source.device_id
+    assert ran.health.source.settings == {"gain_db": 3.0} and ran.loop.openings == 1
 
 
 def test_bad_frames_are_counted_and_named_and_are_no_gap() -> None:
@@ -240,6 +321,26 @@ def test_stop_says_when_a_driver_holds_the_thread_and_does_not_wait_for_it() -> 
     release.set()
     assert loop.stop(2.0)
     assert late == [], "a frame of before must not come after stop"
+
+
+def test_an_opening_that_hangs_can_be_seen() -> None:
+    release, inside = threading.Event(), threading.Event()
+
+    class Stuck(Script):
+        def open(self) -> None:
+            inside.set()
+            release.wait(10)
+            super().open()
+
+    source = Stuck(grab(1))
+    loop = CaptureLoop(source, lambda g: None)
+    loop.start()
+    assert inside.wait(5)
+    first = loop.health().opening_s
+    assert loop.health().opening_s > first >= 0.0
+    release.set()
+    assert source.exhausted.wait(5) and loop.health().opening_s == 0.0
+    assert loop.stop()
 
 
 def test_stop_without_start_is_harmless() -> None:

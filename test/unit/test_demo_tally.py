@@ -62,6 +62,16 @@ def test_an_older_revision_changes_nothing(tally: Tally) -> None:
     assert tally.summary(1.0)["late_or_missing"] == 1
 
 
+def test_the_second_look_is_counted(tally: Tally) -> None:
+    assert tally.summary(1.0)["detail"] is None
+    tally.detail("NO_DEFECT", 800.0, "m/1")
+    tally.detail("DEFECT", 1200.0, "m/1")
+    tally.verdict("rejected", 2, "FAIL", "ON_TIME", (), "SCRAP")
+    detail = tally.summary(1.0)["detail"]
+    assert detail["answers"] == {"NO_DEFECT": 1, "DEFECT": 1}
+    assert detail["refined"] == {"SCRAP": 1} and detail["age_ms"]["p50"] == 1000.0
+
+
 def test_without_a_simulator_nothing_is_said_of_the_truth() -> None:
     tally = Tally()
     result(tally, "x", [])
@@ -76,6 +86,8 @@ def test_report_and_screens_hold_up_with_little_and_with_hostile_data(
 
     empty = Tally()
     tally.part("caught").picture = b"\xff\xd8"
+    tally.part("caught").score_map = b"\xff\xd8"
+    tally.detail("DEFECT", 1200.0, "m/1")
     tally.part("caught").reasons = ("<script>alert(1)</script>",)
     for one in (empty, tally):
         summary = one.summary(0.0)

@@ -139,8 +139,8 @@ def test_unknown_engine_and_precision_are_named(tmp_path: Path) -> None:
     write_package(tmp_path, ONNX)
     with pytest.raises(EngineError, match="'tpu' is not known; allowed: onnxruntime"):
         load(tmp_path, "tpu")
-    with pytest.raises(EngineError, match="no precision 'int8'; allowed: float32"):
-        load(tmp_path, precision="int8")
+    with pytest.raises(EngineError, match="no precision 'bfloat16'; allowed: float32"):
+        load(tmp_path, precision="bfloat16")
 
 
 def test_engine_describes_itself_and_refuses_work_when_closed(tmp_path: Path) -> None:

@@ -8,7 +8,18 @@ import random
 import pytest
 
 from shopfloor.quality import ledger as ledger_module
-from shopfloor.quality.ledger import Evidence, Finding, PartLedger, Timing, Verdict
+from shopfloor.quality.evidence import (
+    SEVERITY,
+    DetailEvidence,
+    Evidence,
+    Examined,
+    Finding,
+    Refinement,
+    Stage,
+    Timing,
+    Verdict,
+)
+from shopfloor.quality.ledger import PartLedger
 
 MS = 1_000_000
 
@@ -117,7 +128,7 @@ def test_any_order_repetition_and_delay_ends_in_one_consistent_verdict() -> None
             decisions += parts.add("p", says(camera, finding), 0, now)
         decisions += parts.expire(now + 101 * MS)
         assert [d.revision for d in decisions] == list(range(1, len(decisions) + 1))
-        severity = [ledger_module._SEVERITY[d.verdict] for d in decisions]
+        severity = [SEVERITY[d.verdict] for d in decisions]
         assert severity == sorted(severity)
         last = decisions[-1]
         if Finding.FAIL in findings.values():
@@ -126,3 +137,158 @@ def test_any_order_repetition_and_delay_ends_in_one_consistent_verdict() -> None
             assert last.verdict is Verdict.REVIEW
         else:
             assert last.verdict is Verdict.PASS
+
+
+# Two tiers ------------------------------------------------------------------------------------
+
+
+def two_tiers(**more: float) -> PartLedger[str]:
+    return PartLedger(
+        ("top",), every_camera=False, deadline_ms=100.0, remember_s=60.0, detail_deadline_ms=3000.0,
+        **more,
+    )  # fmt: skip
+
+
+def answer(
+    outcome: Examined, index: int = 0, count: int = 1, sequence: int = 1, mm: float = float("nan")
+) -> DetailEvidence[str]:
+    return DetailEvidence("top", sequence, index, count, outcome, "looked", "message", mm)
+
+
+def test_a_suspect_part_is_reviewed_now_and_cleared_by_the_last_crop() -> None:
+    parts = two_tiers()
+    (now,) = parts.add("p", says("top", Finding.SUSPECT), 0, 0)
+    assert (now.verdict, now.stage, now.awaited) == (
+        Verdict.REVIEW, Stage.INITIAL, (("top", 1),),
+    )  # fmt: skip
+    assert parts.add_detail("p", answer(Examined.NO_DEFECT, 0, 2), 0, MS) == []
+    (last,) = parts.add_detail("p", answer(Examined.NO_DEFECT, 1, 2), 0, 2 * MS)
+    assert (last.verdict, last.stage, last.revision) == (Verdict.PASS, Stage.FINAL, 2)
+    assert last.refinement is Refinement.CONTINUE and last.timing is Timing.ON_TIME
+    assert parts.expire(5000 * MS) == []
+
+
+@pytest.mark.parametrize(
+    ("mm", "scrap_from_mm", "refinement"),
+    [
+        (0.4, 0.5, Refinement.CORRECT),
+        (0.5, 0.5, Refinement.SCRAP),
+        (float("nan"), 0.5, Refinement.SCRAP),
+        (0.4, 0.0, Refinement.SCRAP),
+    ],
+)
+def test_a_confirmed_defect_fails_the_part_at_once(
+    mm: float, scrap_from_mm: float, refinement: Refinement
+) -> None:
+    parts = two_tiers(scrap_from_mm=scrap_from_mm)
+    parts.add("p", says("top", Finding.SUSPECT), 0, 0)
+    (decision,) = parts.add_detail("p", answer(Examined.DEFECT, 0, 2, mm=mm), 0, MS)
+    assert (decision.verdict, decision.refinement) == (Verdict.FAIL, refinement)
+    assert "DEFECT" in decision.reasons[0] and decision.stage is Stage.REFINED
+    (last,) = parts.add_detail("p", answer(Examined.NO_DEFECT, 1, 2), 0, MS)
+    assert (last.verdict, last.stage) == (Verdict.FAIL, Stage.FINAL)
+
+
+@pytest.mark.parametrize("outcome", [Examined.UNDECIDED, Examined.NOT_EXAMINED, Examined.UNKNOWN])
+def test_an_answer_that_decides_nothing_leaves_it_to_a_person(outcome: Examined) -> None:
+    parts = two_tiers()
+    parts.add("p", says("top", Finding.SUSPECT), 0, 0)
+    (last,) = parts.add_detail("p", answer(outcome), 0, MS)
+    assert (last.verdict, last.stage) == (Verdict.REVIEW, Stage.FINAL)
+    assert last.refinement is Refinement.NONE
+
+
+def test_a_detail_that_does_not_come_is_missing_and_one_that_comes_late_clears_nothing() -> None:
+    parts = two_tiers()
+    parts.add("p", says("top", Finding.SUSPECT), 0, 0)
+    assert parts.expire(3000 * MS) == []
+    (gone,) = parts.expire(3001 * MS)
+    assert (gone.verdict, gone.stage, gone.timing) == (
+        Verdict.REVIEW, Stage.FINAL, Timing.MISSING,
+    )  # fmt: skip
+    assert "detail MISSING" in gone.reasons[0]
+    (late,) = parts.add_detail("p", answer(Examined.NO_DEFECT), 0, 3100 * MS)
+    assert (late.verdict, late.timing, late.revision) == (Verdict.REVIEW, Timing.LATE, 3)
+    assert parts.counts["missing detail"] == parts.counts["late detail"] == 1
+
+
+def test_a_late_detail_can_still_fail_the_part() -> None:
+    parts = two_tiers()
+    parts.add("p", says("top", Finding.SUSPECT), 0, 0)
+    parts.expire(3001 * MS)
+    (late,) = parts.add_detail("p", answer(Examined.DEFECT), 0, 3100 * MS)
+    assert (late.verdict, late.refinement) == (Verdict.FAIL, Refinement.SCRAP)
+
+
+def test_a_detail_before_its_station_decides_nothing_alone() -> None:
+    parts = two_tiers()
+    assert parts.add_detail("p", answer(Examined.NO_DEFECT), 0, 0) == []
+    assert parts.add_detail("p", answer(Examined.NO_DEFECT), 0, 1) == []
+    (decision,) = parts.add("p", says("top", Finding.SUSPECT), 0, MS)
+    assert (decision.verdict, decision.revision) == (Verdict.PASS, 1)
+    assert (decision.stage, decision.refinement) == (Stage.FINAL, Refinement.CONTINUE)
+    assert parts.counts["repeated detail"] == 1
+    parts.add_detail("q", answer(Examined.NO_DEFECT), 0, 0)
+    (missing,) = parts.expire(101 * MS)
+    assert (missing.part_id, missing.verdict, missing.missing) == ("q", Verdict.REVIEW, ("top",))
+
+
+def test_a_failed_part_is_not_cleared_by_the_detail_tier() -> None:
+    parts = two_tiers()
+    (edge,) = parts.add("p", says("top", Finding.FAIL), 0, 0)
+    assert edge.stage is Stage.FINAL
+    assert parts.add_detail("p", answer(Examined.NO_DEFECT), 0, MS) == []
+    (sized,) = parts.add_detail("p", answer(Examined.DEFECT, 1, 2), 0, MS)
+    assert (sized.verdict, sized.refinement) == (Verdict.FAIL, Refinement.SCRAP)
+
+
+def test_without_a_detail_tier_a_suspect_is_final_at_once() -> None:
+    parts = make(("top",))
+    (decision,) = parts.add("p", says("top", Finding.SUSPECT), 0, 0)
+    assert (decision.verdict, decision.stage) == (Verdict.REVIEW, Stage.FINAL)
+
+
+def test_the_answers_kept_of_one_part_are_bounded() -> None:
+    parts = two_tiers()
+    for i in range(2 * ledger_module.MAX_DETAILS):
+        parts.add_detail("p", answer(Examined.NO_DEFECT, sequence=i), 0, 0)
+    assert parts.counts["detail beyond the bound"] == ledger_module.MAX_DETAILS
+
+
+def test_any_order_delay_and_loss_of_two_tiers_never_passes_what_was_not_cleared() -> None:
+    rng = random.Random(11)
+    for _ in range(500):
+        parts = two_tiers()
+        finding = rng.choice(list(Finding))
+        outcomes = [rng.choice(list(Examined)) for _ in range(rng.randint(1, 3))]
+        crops = [answer(o, i, len(outcomes)) for i, o in enumerate(outcomes)]
+        events: list[Evidence[str] | DetailEvidence[str]] = [says("top", finding), *crops]
+        events = [e for e in events if rng.random() < 0.9] * rng.randint(1, 2)
+        rng.shuffle(events)
+        decisions, now, heard = [], 0, set()
+        for event in events:
+            now += rng.choice([1, 1, 60, 1600]) * MS
+            decisions += parts.expire(now)
+            if isinstance(event, DetailEvidence):
+                decisions += parts.add_detail("p", event, 0, now)
+                heard.add(event.index)
+            else:
+                decisions += parts.add("p", event, 0, now)
+        decisions += parts.expire(now + 101 * MS)
+        decisions += parts.expire(now + 3001 * MS)
+        assert [d.revision for d in decisions] == list(range(1, len(decisions) + 1))
+        if not decisions:
+            assert not events
+            continue
+        last = decisions[-1]
+        assert last.stage is Stage.FINAL
+        finals = [d.verdict for d in decisions if d.stage is Stage.FINAL]
+        assert [SEVERITY[v] for v in finals] == sorted(SEVERITY[v] for v in finals)
+        if last.verdict is Verdict.PASS:
+            edge_said = any(isinstance(e, Evidence) for e in events)
+            assert edge_said and finding in (Finding.PASS, Finding.SUSPECT)
+            if finding is Finding.SUSPECT:
+                assert heard == set(range(len(outcomes)))
+                assert set(outcomes) == {Examined.NO_DEFECT}
+        if Examined.DEFECT in {outcomes[i] for i in heard}:
+            assert last.verdict is Verdict.FAIL

@@ -7,7 +7,6 @@ from itertools import pairwise
 import pytest
 
 from shopfloor.plant.bringup import BringUp, Health, HostHealth, State, Timing, Transition
-from shopfloor.plant.line_commands import Action, CommandBook, Order, Outcome, Reason
 
 NAMES = ("/l/gate", "/l/inspector", "/l/camera")
 TICK_S = 0.1
@@ -295,57 +294,6 @@ def test_no_nodes_at_all() -> None:
 
 
 # Commands ----------------------------------------------------------------------------------------
-
-
-def judge(book: CommandBook, **changes: object) -> tuple[Outcome, Reason]:
-    values: dict[str, object] = {
-        "action": 1, "host": "", "node": "", "caller": "plc1", "command_id": "1",
-    }  # fmt: skip
-    order = Order(**{**values, **changes})  # type: ignore[arg-type]
-    answer = book.judge(order, state=2, ready=True, now_ns=1000)
-    return answer.outcome, answer.reason
-
-
-def test_a_command_acts_once() -> None:
-    book = CommandBook("edge", ["/l/gate"])
-    assert judge(book) == (Outcome.ACCEPTED, Reason.NONE)
-    assert judge(book) == (Outcome.DUPLICATE, Reason.NONE)
-    assert judge(book, action=2) == (Outcome.REJECTED, Reason.ID_REUSED)
-    assert judge(book, caller="hmi2") == (Outcome.ACCEPTED, Reason.NONE)
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"command_id": ""}, Reason.ID_MISSING),
-        ({"caller": ""}, Reason.ID_MISSING),
-        ({"action": 0}, Reason.INVALID_ARGUMENT),
-        ({"action": 9}, Reason.INVALID_ARGUMENT),
-        ({"host": "other"}, Reason.UNKNOWN_TARGET),
-        ({"node": "/l/gat"}, Reason.UNKNOWN_TARGET),
-        ({"expected_state": 6}, Reason.STATE_MISMATCH),
-    ],
-)
-def test_refused_commands_are_not_remembered(changes: dict[str, object], reason: Reason) -> None:
-    book = CommandBook("edge", ["/l/gate"])
-    assert judge(book, **changes) == (Outcome.REJECTED, reason)
-    assert judge(book)[0] is Outcome.ACCEPTED
-
-
-def test_late_and_early_commands() -> None:
-    book = CommandBook("edge", [])
-    assert judge(book, deadline_ns=999) == (Outcome.EXPIRED, Reason.DEADLINE_PASSED)
-    assert judge(book, deadline_ns=1000, expected_state=2, host="edge")[0] is Outcome.ACCEPTED
-    order = Order(int(Action.STOP), "", "", "plc1", "2")
-    assert book.judge(order, 0, ready=False, now_ns=0).reason is Reason.NOT_READY
-
-
-def test_only_the_last_commands_are_remembered() -> None:
-    book = CommandBook("edge", [])
-    for number in range(65):
-        assert judge(book, command_id=str(number))[0] is Outcome.ACCEPTED
-    assert judge(book, command_id="64")[0] is Outcome.DUPLICATE
-    assert judge(book, command_id="0")[0] is Outcome.ACCEPTED
 
 
 def test_a_node_taken_down_by_hand_stays_down_until_it_is_asked_for() -> None:

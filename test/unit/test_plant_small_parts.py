@@ -254,7 +254,7 @@ def test_specs_as_data(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert program.main(["specs", "--plant", "plant", "--host", "jetson_1", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert [process["name"] for process in data] == ["vision", "jetson_manager"]
+    assert [process["name"] for process in data] == ["vision", "jetson_watchdog", "jetson_manager"]
     assert data[0]["environment"]["ROS_DOMAIN_ID"] == "20"
     assert "PARAMETERS_FILE" in data[0]["command"]
 

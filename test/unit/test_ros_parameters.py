@@ -10,6 +10,7 @@ import pytest
 from shopfloor.ros.parameters import (
     BaseParameters,
     ParameterError,
+    ParameterProblem,
     build,
     configuration_sha256,
     markdown_table,
@@ -27,6 +28,10 @@ class Sample(BaseParameters):
     cameras: tuple[str, ...] = param((), "Cameras.")
     gains: tuple[float, ...] = param(default=(1.0,), description="Gains.", ge=0.0, le=2.0)
     loop: bool = param(False, "Again and again.", live=True)
+
+    def problems(self) -> list[ParameterProblem]:
+        fast = self.loop and self.rate_hz > 50.0
+        return [ParameterProblem("rate_hz", "at most 50 Hz in a loop")] if fast else []
 
 
 def test_defaults_stand_and_values_are_typed() -> None:
@@ -63,6 +68,12 @@ def test_a_wrong_value_is_named_with_what_is_allowed(key: str, value: Any, needl
     assert needle in str(problem)
     with pytest.raises(ParameterError, match=key):
         build(Sample, {key: value})
+
+
+def test_values_that_do_not_fit_each_other_are_named() -> None:
+    assert validate(Sample, {"rate_hz": 60.0}) == validate(Sample, {"loop": True}) == []
+    with pytest.raises(ParameterError, match="rate_hz: at most 50 Hz in a loop"):
+        build(Sample, {"rate_hz": 60.0, "loop": True})
 
 
 def test_all_problems_come_at_once() -> None:

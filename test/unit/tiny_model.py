@@ -21,9 +21,18 @@ CELL = 32
 
 
 def build_onnx(
-    width: int = 128, height: int = 96, layout: str = "yolox", output_bias: float = 0.0
+    width: int = 128,
+    height: int = 96,
+    layout: str = "yolox",
+    output_bias: float = 0.0,
+    dynamic: bool = False,
+    nan_above: float | None = None,
 ) -> bytes:
-    """The ONNX file; `output_bias` is added to every output value (NaN makes them all NaN)."""
+    """The ONNX file; `output_bias` is added to every output value (NaN makes them all NaN).
+
+    dynamic: all lengths of input and output are left open. nan_above: a picture with a brighter
+    value makes all output values NaN.
+    """
     cells = (width // CELL) * (height // CELL)
     finer = sum((width // s) * (height // s) for s in (8, 16))
     ys, xs = np.mgrid[: height // CELL, : width // CELL]
@@ -56,12 +65,27 @@ def build_onnx(
             "Transpose", ["biased"], ["output"], perm=[0, 1, 2] if layout == "yolox" else [0, 2, 1]
         ),
     ]
+    if nan_above is not None:
+        constants["limit"] = np.array(nan_above, np.float32)
+        nodes[0:0] = [
+            helper.make_node("ReduceMax", ["images"], ["brightest"], keepdims=0),
+            helper.make_node("Sub", ["limit", "brightest"], ["left"]),
+            helper.make_node("Sqrt", ["left"], ["root"]),
+            helper.make_node("Sub", ["root", "root"], ["poison"]),
+            helper.make_node("Add", ["images", "poison"], ["seen"]),
+        ]
+        nodes[5].input[0] = "seen"
     columns = constants["rest"].shape[2]
-    shape = [1, finer + cells, columns] if layout == "yolox" else [1, columns, finer + cells]
+    taken: list[int | str] = [1, 3, height, width]
+    shape: list[int | str] = [1, columns, finer + cells]
+    if layout == "yolox":
+        shape = [1, finer + cells, columns]
+    if dynamic:
+        taken, shape = ["batch", 3, "height", "width"], ["batch", "rows", "columns"]
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, height, width])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, taken)],
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, shape)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from shopfloor.camera.pacing import Pacer
+from shopfloor.camera.recorded import RecordedSource
 from shopfloor.camera.source import (
     AnyImage,
     BadFrame,
     Cause,
-    EndOfStream,
     Grab,
     SourceError,
     SourceInfo,
@@ -58,7 +56,7 @@ def _natural(path: Path) -> list[str | int]:
     return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", path.name)]
 
 
-class FolderSource:
+class FolderSource(RecordedSource):
     """Pictures of a folder (jpg, png, bmp, tif), sorted by name with numbers in their order.
 
     folder: where they are; read again at each `open`, its subfolders aren't.
@@ -66,20 +64,14 @@ class FolderSource:
     loop: start again behind the last one; otherwise EndOfStream.
 
     `part_id` is the file's name without suffix; from the second pass on with `#2` and so on behind
-    it, so that no part comes twice. The next picture is decoded before it is due: decoding adds no
-    jitter.
+    it, so that no part comes twice.
     """
 
     def __init__(self, folder: str | Path, rate_hz: float = 0.0, loop: bool = False) -> None:
+        super().__init__(rate_hz, loop)
         self._folder = Path(folder).expanduser()
-        self._rate_hz = rate_hz
-        self._loop = loop
         self._files: list[Path] = []
         self._position = 0
-        self._passes = 1
-        self._sequence = 0
-        self._next: tuple[AnyImage, str, str] | BadFrame | None = None
-        self._pacer = Pacer(rate_hz)
 
     def describe(self) -> SourceInfo:
         """The folder."""
@@ -99,41 +91,24 @@ class FolderSource:
             holds = f"holds {len(files)} files but no picture" if files else "is empty"
             allowed = ", ".join(SUFFIXES)
             raise SourceError(Cause.EMPTY, f"the folder {self._folder} {holds}; read are {allowed}")
+        self._begin()
+
+    def _rewind(self) -> None:
         self._position = 0
-        self._next = None
-        self._pacer = Pacer(self._rate_hz)
 
-    def read(self, timeout_s: float) -> Grab | None:
-        """The next picture when it is due; BadFrame names a file that can't be used."""
-        if self._next is None:
-            self._next = self._load()
-        if not self._pacer.wait(timeout_s):
-            return None
-        due, self._next = self._next, None
-        self._sequence += 1
-        if isinstance(due, BadFrame):
-            raise due
-        image, encoding, part_id = due
-        return Grab(image, encoding, None, time.monotonic_ns(), self._sequence, part_id)
-
-    def close(self) -> None:
-        """Forget the pictures."""
-        self._files = []
-        self._next = None
-
-    def _load(self) -> tuple[AnyImage, str, str] | BadFrame:
+    def _load(self) -> Grab | BadFrame | None:
         if self._position >= len(self._files):
-            if not self._loop:
-                raise EndOfStream(f"all {len(self._files)} pictures of {self._folder} were read")
-            self._position = 0
-            self._passes += 1
+            return None
         path = self._files[self._position]
         self._position += 1
-        part_id = path.stem if self._passes == 1 else f"{path.stem}#{self._passes}"
+        part_id = self._part_id(path.stem)
         try:
             image, encoding = read_picture(path)
         except (ValueError, OSError) as error:
             if not self._folder.is_dir():
                 raise SourceLost(f"the folder {self._folder} is gone") from error
-            return BadFrame(f"{path}: {error}", self._sequence + 1, part_id)
-        return image, encoding, part_id
+            return BadFrame(f"{path}: {error}", 0, part_id)
+        return Grab(image, encoding, None, 0, 0, part_id)
+
+    def _end(self) -> str:
+        return f"all {len(self._files)} pictures of {self._folder} were read"

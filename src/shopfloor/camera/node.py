@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections import deque
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from rclpy.timer import Timer
 from shopfloor_msgs.msg import CameraState, FrameInfo
 
+from shopfloor.camera.calibration import Calibration, read_calibration
 from shopfloor.camera.capture import CaptureHealth, CaptureLoop, CaptureState
+from shopfloor.camera.messages import (
+    bounded,
+    bounded_part_id,
+    camera_info,
+    camera_state,
+    frame_info,
+)
 from shopfloor.camera.parameters import CameraParameters
-from shopfloor.camera.source import AnyImage, BadFrame, Cause, Grab, SourceError
+from shopfloor.camera.part_numbers import PartNumbers
+from shopfloor.camera.source import AnyImage, BadFrame, Cause, Grab, SourceError, Triggerable
 from shopfloor.camera.sources import make_source
 from shopfloor.ros.diagnostics import Level, Status
 from shopfloor.ros.frame_endpoints import FramePublisher
@@ -24,9 +34,15 @@ from shopfloor.ros.main import run_node
 from shopfloor.ros.node import NodeError, ShopfloorNode
 
 STATE_PERIOD_S = 1.0
-_PART_ID_BYTES = 64
+LISTENER_CHECK_S = 0.02
+
+LISTENERS_SETTLE_S = 0.1
+"""Endpoints of one graph find each other within this time of the first."""
+
+HELD_S = 10.0
+"""An opening that takes longer has most likely hung in the driver."""
+
 _NO_PIXELS = np.empty((0, 0), np.uint8)
-_TEXT_BYTES = 254
 
 
 class CameraNode(ShopfloorNode[CameraParameters]):
@@ -36,6 +52,7 @@ class CameraNode(ShopfloorNode[CameraParameters]):
 
     def __init__(self, name: str = "camera", **node_arguments: Any) -> None:
         self._loop: CaptureLoop | None = None
+        self._listener_timer: Timer | None = None
         self._frames: FramePublisher | None = None
         self._changes: deque[CaptureHealth] = deque(maxlen=64)
         self._logged: tuple[CaptureState, Cause] | None = None
@@ -45,29 +62,45 @@ class CameraNode(ShopfloorNode[CameraParameters]):
         super().__init__(name, **node_arguments)
 
     def setup(self) -> None:
-        """Make the endpoints; a source that can never be opened is refused here."""
+        """Make the endpoints; what can never work is refused here."""
         try:
-            source = make_source(self.params)
+            self._source = make_source(self.params)
         except SourceError as error:
             raise NodeError(str(error)) from error
-        self._source_id = _bounded(source.describe().device_id)
+        template, path = self.params.part_template, self.params.calibration
+        self._numbers = PartNumbers(template) if template else None
+        self._calibration = read_calibration(Path(path).expanduser()) if path else None
+        self._info_fits = True
         self._frames = FramePublisher(self, self.get_name(), jpeg_quality=self.params.jpeg_quality)
         self._state = self.publisher("camera_state", camera=self.get_name())
+        self._camera_info = self.publisher("camera_info", camera=self.get_name())
+        self.service("trigger_camera", self._trigger, camera=self.get_name())
         self._changed = self.guard(self._tell_changes, "camera state")
         self.steady_timer(STATE_PERIOD_S, self._publish_state)
+        self._configured_ns = self.steady_ns()
         self.diagnostics.add("source", self._source_status)
+        self.diagnostics.add("settings", self._settings_status)
 
     def start(self) -> None:
         """Start to capture; a source that isn't there is tried again for as long as it takes."""
         self._logged = None
         self._told_errors = 0
+        delay_bound_ms = self.params.shortest_delay_ms
+        self._source = make_source(self.params)
         self._loop = CaptureLoop(
-            make_source(self.params), self._on_grab, self._on_change, self._on_bad
+            self._source,
+            self._on_grab,
+            self._on_change,
+            self._on_bad,
+            delay_bound_ns=delay_bound_ms * 1e6 if delay_bound_ms else math.nan,
         )
-        self._loop.start()
+        self._listened_since_ns = 0
+        self._listener_timer = self.steady_timer(LISTENER_CHECK_S, self._look_for_listeners)
+        self._look_for_listeners()
 
     def stop(self) -> None:
         """Stop to capture and give the device back."""
+        self._wait_no_more()
         loop, self._loop = self._loop, None
         if loop is not None and not loop.stop():
             self.get_logger().warning("the driver holds the capture thread; left behind")
@@ -77,6 +110,7 @@ class CameraNode(ShopfloorNode[CameraParameters]):
     def teardown(self) -> None:
         """Offer no more frames."""
         self.diagnostics.remove("source")
+        self.diagnostics.remove("settings")
         if self._frames is not None:
             self._frames.close()
             self._frames = None
@@ -84,32 +118,24 @@ class CameraNode(ShopfloorNode[CameraParameters]):
     # On the capture thread ----------------------------------------------------------------------
 
     def _on_grab(self, grab: Grab) -> None:
-        frames = self._frames
-        if frames is None:
-            return
-        frame = self._frame(grab.image, grab.encoding, grab.sequence, grab.part_id, grab.steady_ns)
-        info = self._info(frame)
-        if grab.device_stamp_ns is not None:
-            info.device_stamp = self.stamp(max(grab.device_stamp_ns, 0))
-            info.arrival_delay_ms = (frame.received_ns - grab.steady_ns) / 1e6
-        frames.publish(frame, info)
+        frame = self._frame(grab.image, grab.encoding, grab.sequence, grab.steady_ns)
+        frame = replace(
+            frame,
+            stamp_ns=frame.stamp_ns if grab.ros_stamp_ns is None else grab.ros_stamp_ns,
+            part_id=self._part_id(grab),
+        )
+        self._publish(frame, grab)
 
     def _on_bad(self, bad: BadFrame) -> None:
         """Say that there was a frame, and which part was on it: nobody must wait for its image."""
-        frames = self._frames
-        if frames is None:
-            return
-        now_ns = time.monotonic_ns()
-        frame = self._frame(_NO_PIXELS, "", bad.sequence, bad.part_id, now_ns)
-        frames.publish(replace(frame, cause=str(bad)), self._info(frame))
+        frame = self._frame(_NO_PIXELS, "", bad.sequence, time.monotonic_ns())
+        self._publish(replace(frame, part_id=self._part_id(bad), cause=str(bad)), None)
 
     def _on_change(self, health: CaptureHealth) -> None:
         self._changes.append(health)
         self._changed.trigger()
 
-    def _frame(
-        self, image: AnyImage, encoding: str, sequence: int, part_id: str, steady_ns: int
-    ) -> Frame:
+    def _frame(self, image: AnyImage, encoding: str, sequence: int, steady_ns: int) -> Frame:
         arrived_ns = time.monotonic_ns()
         return Frame(
             image=image,
@@ -117,30 +143,66 @@ class CameraNode(ShopfloorNode[CameraParameters]):
             stamp_ns=self.now_ns() - (arrived_ns - steady_ns),
             sequence=sequence,
             camera=self.get_name(),
-            part_id=bounded_part_id(part_id),
+            part_id="",
             received_ns=arrived_ns,
         )
 
-    def _info(self, frame: Frame) -> FrameInfo:
-        loop = self._loop
-        info = FrameInfo(
-            sequence=frame.sequence,
-            part_id=frame.part_id,
-            source=self._source_id,
-            stamp_error_ms=math.nan,
-            arrival_delay_ms=math.nan,
-            width=frame.width,
-            height=frame.height,
-            encoding=frame.encoding,
-            exposure_us=math.nan,
-            gain_db=math.nan,
-            frames_lost=loop.lost if loop is not None else 0,
-        )
+    def _part_id(self, of: Grab | BadFrame) -> str:
+        if self._numbers is None or self._loop is None:
+            return bounded_part_id(of.part_id)
+        return bounded_part_id(self._numbers.part_id(of.trigger, self._loop.openings))
+
+    def _publish(self, frame: Frame, grab: Grab | None) -> None:
+        frames, loop = self._frames, self._loop
+        if frames is None or loop is None:
+            return
+        info = frame_info(frame, grab, bounded(loop.source.device_id), loop.lost)
         info.header.stamp = self.stamp(frame.stamp_ns)
         info.header.frame_id = frame.camera
-        return info
+        if grab is not None and grab.device_stamp_ns is not None:
+            info.device_stamp = self.stamp(max(grab.device_stamp_ns, 0))
+            info.arrival_delay_ms = (frame.received_ns - grab.steady_ns) / 1e6
+        frames.publish(frame, info)
+        if grab is not None and self._calibration is not None:
+            self._publish_camera_info(self._calibration, info)
+
+    def _publish_camera_info(self, calibration: Calibration, info: FrameInfo) -> None:
+        """One with each frame, as image_pipeline expects; none where it would be a wrong one."""
+        self._info_fits = (info.width, info.height) == (calibration.width, calibration.height)
+        if self._info_fits and self._camera_info.get_subscription_count():
+            message = camera_info(calibration)
+            message.header = info.header
+            self._camera_info.publish(message)
 
     # On the executor thread ---------------------------------------------------------------------
+
+    def _look_for_listeners(self) -> None:
+        """Begin once somebody listens: the infos of a belt's first parts must not be lost."""
+        if self._frames is None or self._loop is None:
+            return
+        now_ns = self.steady_ns()
+        heard = self._frames.listeners > 0
+        self._listened_since_ns = (self._listened_since_ns or now_ns) if heard else 0
+        settled = heard and now_ns - self._listened_since_ns >= LISTENERS_SETTLE_S * 1e9
+        if settled or now_ns - self._configured_ns >= self.params.listener_wait_s * 1e9:
+            self._wait_no_more()
+            self._loop.start()
+
+    def _wait_no_more(self) -> None:
+        timer, self._listener_timer = self._listener_timer, None
+        if timer is not None:
+            self.release(timer)
+
+    def _trigger(self, request: Any, response: Any) -> Any:
+        if not self.is_active:
+            response.message = "the camera is not active"
+        elif not isinstance(self._source, Triggerable):
+            response.message = f"source {self.params.source} takes no trigger"
+        elif not self._source.trigger():
+            response.message = "the camera is not set to software triggers, or not open"
+        else:
+            response.success = True
+        return response
 
     def _tell_changes(self) -> None:
         """Log and publish what the capture thread noted; its last word is what is published."""
@@ -181,28 +243,7 @@ class CameraNode(ShopfloorNode[CameraParameters]):
         self._state.publish(self._state_message(health))
 
     def _state_message(self, health: CaptureHealth) -> CameraState:
-        message = CameraState(
-            state=getattr(CameraState, f"STATE_{health.state.name}"),
-            cause=getattr(CameraState, f"CAUSE_{health.cause.name}"),
-            cause_text=_bounded(health.cause_text),
-            kind=health.source.kind,
-            device_id=_bounded(health.source.device_id),
-            width=health.size[0],
-            height=health.size[1],
-            encoding=health.encoding,
-            frames=health.frames,
-            dropped_device=health.lost,
-            duplicates=health.duplicates,
-            bad_frames=health.bad,
-            reconnects=health.reconnects,
-            device_rate_hz=health.rate_hz + health.lost_rate_hz,
-            published_rate_hz=health.rate_hz,
-            skipped_rate_hz=health.lost_rate_hz,
-            time_to_first_frame_ms=_or_nan(health.time_to_first_frame_ms),
-            last_outage_s=_or_nan(health.last_outage_s),
-            stamp_error_ms=math.nan,
-            clock_drift_ppm=math.nan,
-        )
+        message = camera_state(health)
         message.header.stamp = self.get_clock().now().to_msg()
         message.header.frame_id = self.get_name()
         return message
@@ -215,51 +256,64 @@ class CameraNode(ShopfloorNode[CameraParameters]):
         values: dict[str, object] = {
             "source": f"{health.source.kind} {health.source.device_id}",
             "state": health.state.name,
-            "rate_hz": health.rate_hz,
+            "device_rate_hz": health.rate_hz + health.lost_rate_hz,
+            "published_rate_hz": health.rate_hz,
+            "skipped_rate_hz": health.lost_rate_hz,
             "frames": health.frames,
             "lost": health.lost,
+            "superseded": health.superseded,
+            "stale": health.stale,
             "duplicates": health.duplicates,
             "bad": health.bad,
             "reconnects": health.reconnects,
+            "time_to_first_frame_ms": health.time_to_first_frame_ms,
+            "last_outage_s": health.last_outage_s,
+            "stamp_error_ms": health.stamp_error_ms,
+            "clock_drift_ppm": health.clock_drift_ppm,
+            "clock_steps": health.clock_steps,
             "consumer errors": health.consumer_errors,
         }
         if health.consumer_errors:
             values["last consumer error"] = health.last_consumer_error
         return Status(*_level(health, self.params.silence_s), values)
 
+    def _settings_status(self) -> Status:
+        """What the device was set to, and what stands against its frames being used in full."""
+        loop = self._loop
+        if loop is None:
+            return Status(Level.STALE, "not capturing")
+        health = loop.health()
+        values = dict(health.source.settings)
+        if self._calibration is not None and not self._info_fits:
+            made_with = f"{self._calibration.width} x {self._calibration.height}"
+            text = f"the calibration is of {made_with} pixels, the frames are"
+            return Status(Level.ERROR, f"{text} {health.size[0]} x {health.size[1]}", values)
+        if self._numbers is not None and self._numbers.lost:
+            text = "the trigger's count began anew: no part ids until the node is activated again"
+            return Status(Level.ERROR, text, values)
+        return Status(Level.OK, "as asked for", values)
+
 
 def _level(health: CaptureHealth, silence_s: float) -> tuple[Level, str]:
+    if health.opening_s > HELD_S:
+        return Level.ERROR, f"the driver has been opening the device for {health.opening_s:.0f} s"
     if health.cause is Cause.BAD_FRAMES:
         return Level.WARN, f"bad frame: {health.cause_text}"
     if health.cause is not Cause.NONE:
         return Level.ERROR, f"{health.cause.value}: {health.cause_text}"
     if health.state is CaptureState.ENDED:
         return Level.WARN, health.cause_text
-    if health.state is not CaptureState.STREAMING or health.last_frame_steady_ns is None:
+    last_ns, triggered = health.last_frame_steady_ns, health.source.triggered
+    if health.state is not CaptureState.STREAMING or last_ns is None:
+        if triggered and health.state is CaptureState.OPENING and not health.opening_s:
+            return Level.OK, "open; waits for a first trigger"
         return Level.WARN, health.state.value
-    silent_s = (time.monotonic_ns() - health.last_frame_steady_ns) / 1e9
+    silent_s = (time.monotonic_ns() - last_ns) / 1e9
     if silent_s > silence_s:
+        if triggered:
+            return Level.OK, f"no trigger for {silent_s:.1f} s"
         return Level.WARN, f"no frame for {silent_s:.1f} s"
     return Level.OK, f"{health.rate_hz:.1f} Hz"
-
-
-def bounded_part_id(part_id: str) -> str:
-    """The part's id in at most 64 bytes; a longer one is cut and told apart by its hash."""
-    encoded = part_id.encode()
-    if len(encoded) <= _PART_ID_BYTES:
-        return part_id
-    digest = hashlib.sha256(encoded).hexdigest()[:10]
-    kept = encoded[: _PART_ID_BYTES - len(digest) - 1].decode(errors="ignore")
-    return f"{kept}~{digest}"
-
-
-def _bounded(text: str) -> str:
-    """Text for a bounded field of a message, which counts bytes."""
-    return text.encode()[:_TEXT_BYTES].decode(errors="ignore")
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def main() -> None:

@@ -28,16 +28,23 @@ class Pacer:
         self._start_ns = 0
         self._count = -1
 
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until the next frame is due, at most `timeout_s`; True when it is due now."""
+    def wait(self, timeout_s: float, after_start_ns: int | None = None) -> bool:
+        """Wait until the next frame is due, at most `timeout_s`; True when it is due now.
+
+        after_start_ns: when it is due, counted from the first frame, for frames that keep their own
+            times where no rate is given.
+        """
         now_ns = self._clock_ns()
-        if self._period_ns == 0.0:
+        if self._period_ns == 0.0 and after_start_ns is None:
             return True
         if self._count < 0:
             self._start_ns, self._count = now_ns, 0
-        due_ns = self._start_ns + round(self._count * self._period_ns)
-        if now_ns - due_ns > self._period_ns:
-            self._start_ns, self._count, due_ns = now_ns, 0, now_ns
+        if self._period_ns == 0.0:
+            due_ns = self._start_ns + (after_start_ns or 0)
+        else:
+            due_ns = self._start_ns + round(self._count * self._period_ns)
+            if now_ns - due_ns > self._period_ns:
+                self._start_ns, self._count, due_ns = now_ns, 0, now_ns
         left_s = (due_ns - now_ns) / 1e9
         if left_s > timeout_s:
             self._sleep(timeout_s)
@@ -46,3 +53,8 @@ class Pacer:
             self._sleep(left_s)
         self._count += 1
         return True
+
+    def start_again(self) -> None:
+        """The frames' own times begin anew, one period of nothing behind the last."""
+        if self._period_ns == 0.0:
+            self._count = -1

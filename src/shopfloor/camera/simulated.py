@@ -42,7 +42,7 @@ class SimulatedSource:
 
     def describe(self) -> SourceInfo:
         """The socket."""
-        return SourceInfo("simulated", str(self._reader.path))
+        return SourceInfo("simulated", str(self._reader.path), has_noise=True)
 
     def open(self) -> None:
         """Connect; raises SourceError when nobody listens there or this user may not."""
@@ -75,6 +75,8 @@ class SimulatedSource:
             steady_ns=header.steady_ns,
             sequence=header.sequence,
             part_id=header.part_id,
+            stamp_error_ns=0.0,
+            trigger=header.trigger,
         )
 
     def close(self) -> None:

@@ -6,12 +6,16 @@ that the thread can be stopped; pacing (for sources that could deliver at once) 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+from shopfloor.camera.device_clock import Latch
 
 AnyImage = npt.NDArray[np.generic]
 
@@ -51,13 +55,15 @@ class SourceLost(SourceError):
 class BadFrame(Exception):
     """One frame can't be used: skipped and counted, and the next `read` goes on behind it.
 
-    sequence: the counter that the frame would have had; part_id: the part that it showed, if known.
+    sequence, trigger: the counts that the frame would have had; part_id: the part that it showed,
+        if known.
     """
 
-    def __init__(self, message: str, sequence: int, part_id: str = "") -> None:
+    def __init__(self, message: str, sequence: int, part_id: str = "", trigger: int = 0) -> None:
         super().__init__(message)
         self.sequence = sequence
         self.part_id = part_id
+        self.trigger = trigger
 
 
 class EndOfStream(Exception):
@@ -75,6 +81,12 @@ class Grab:
         arrival.
     sequence: the source's own counter; a gap means lost frames, a repeat a frame delivered twice.
     part_id: the part in view, empty when the source doesn't know.
+    ros_stamp_ns: ROS time of the exposure where the source has it itself, as a bag does.
+    stamp_error_ns: bound of the error of steady_ns, NaN: not known.
+    latch: the device's clock, read since the frame before.
+    trigger: the device's count of triggers, 0: it runs free, or doesn't tell.
+    superseded: frames before this one that a newer one replaced before they were read.
+    exposure_us, gain_db: with which it was taken, NaN: not known.
     """
 
     image: AnyImage
@@ -83,20 +95,35 @@ class Grab:
     steady_ns: int
     sequence: int
     part_id: str = ""
+    ros_stamp_ns: int | None = None
+    stamp_error_ns: float = math.nan
+    latch: Latch | None = None
+    trigger: int = 0
+    superseded: int = 0
+    exposure_us: float = math.nan
+    gain_db: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Which device a source reads.
+    """Which device a source reads, and what it was set to.
 
     kind: folder, video, v4l2, simulated, ...
-    device_id: serial number, path or URL; the only one accepted on reconnect.
+    device_id: serial number, path or URL, without a password; the only one accepted on reconnect.
     rate_hz: frames per second that it was set to, 0 when it isn't known or not limited.
+    has_clock: its device stamps run with time, so they can be mapped to the host's clock.
+    triggered: a frame comes when somebody asks for it: silence is no fault.
+    has_noise: a sensor's own pixels: two equal frames mean that it is frozen.
+    settings: name to value as read back from the device after it was opened.
     """
 
     kind: str
     device_id: str
     rate_hz: float = 0.0
+    has_clock: bool = False
+    has_noise: bool = False
+    triggered: bool = False
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -116,3 +143,11 @@ class Source(Protocol):
 
     def describe(self) -> SourceInfo:
         """Which device this is; callable before `open`."""
+
+
+@runtime_checkable
+class Triggerable(Protocol):
+    """A source that takes a picture when it is told to."""
+
+    def trigger(self) -> bool:
+        """Ask for one picture; from any thread, returns at once. False: it can't be asked now."""

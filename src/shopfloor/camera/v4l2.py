@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,6 +21,7 @@ from shopfloor.camera.source import (
     SourceInfo,
     SourceLost,
 )
+from shopfloor.camera.stream import encoding_of
 
 
 def _open_capture(device: str) -> Any:
@@ -31,6 +34,18 @@ def _wait_ready(capture: Any, timeout_s: float) -> bool:
     return bool(ready)
 
 
+def identity(device: str, sysfs: Path = Path("/sys/class/video4linux")) -> str:
+    """Name, USB ids and serial number of the camera behind `device`; empty where not known."""
+    node = sysfs / os.path.basename(os.path.realpath(device))
+    usb = (node / "device").resolve().parent
+    files = (node / "name", usb / "idVendor", usb / "idProduct", usb / "serial")
+    found = []
+    for path in files:
+        with contextlib.suppress(OSError):
+            found.append(path.read_text(encoding="utf-8", errors="replace").strip())
+    return " ".join(found)
+
+
 class V4l2Source:
     """Frames of a V4L2 device as bgr8, mono8 or mono16.
 
@@ -40,8 +55,9 @@ class V4l2Source:
     rate_hz: frames per second asked for, 0: as the device has it.
     fourcc: pixel format asked for, for example MJPG or YUYV, empty: as the device has it.
     silence_s: without a frame for this long the device counts as lost.
-    open_capture, wait_ready: OpenCV's; tests give their own.
+    open_capture, wait_ready, identify: OpenCV's and the kernel's; tests give their own.
 
+    Another camera that gets the same path when this one was unplugged is not taken for it.
     `steady_ns` and `device_stamp_ns` come from the driver where it stamps its buffers with the
     monotonic clock, as UVC does.
     """
@@ -57,6 +73,7 @@ class V4l2Source:
         silence_s: float = 2.0,
         open_capture: Callable[[str], Any] = _open_capture,
         wait_ready: Callable[[Any, float], bool] = _wait_ready,
+        identify: Callable[[str], str] = identity,
     ) -> None:
         text = str(device).strip()
         self._device = f"/dev/video{text}" if text.isdigit() else text
@@ -66,6 +83,9 @@ class V4l2Source:
         self._silence_ns = round(silence_s * 1e9)
         self._open_capture = open_capture
         self._wait_ready = wait_ready
+        self._identify = identify
+        self._identity = ""
+        self._given: dict[str, object] = {}
         self._capture: Any = None
         self._last_ns = 0
         self._sequence = 0
@@ -76,15 +96,21 @@ class V4l2Source:
 
     def describe(self) -> SourceInfo:
         """The device's path."""
-        return SourceInfo("v4l2", self._device, self._rate_hz)
+        return SourceInfo(
+            "v4l2", self._device, self._rate_hz, has_noise=True, settings=dict(self._given)
+        )
 
     def open(self) -> None:
         """Open and set up the device; raises SourceError.
 
-        Causes: absent, denied, busy, format (no capture device, or another size or pixel format
-        than asked for).
+        Causes: absent, denied, busy, wrong device, format (no capture device, or another size or
+        pixel format than asked for).
         """
         self._check_device()
+        found = self._identify(self._device)
+        if self._identity and found != self._identity:
+            text = f"{self._device} is now {found or 'not known'}, not {self._identity}"
+            raise SourceError(Cause.WRONG_DEVICE, text)
         capture = self._open_capture(self._device)
         if not capture.isOpened():
             capture.release()
@@ -97,6 +123,7 @@ class V4l2Source:
         except SourceError:
             self.close()
             raise
+        self._identity = found
         self._last_ns = time.monotonic_ns()
 
     def read(self, timeout_s: float) -> Grab | None:
@@ -119,7 +146,7 @@ class V4l2Source:
             raise BadFrame(f"{self._device} gave a frame that can't be decoded", self._sequence)
         self._last_ns = now_ns
         self._sequence += 1
-        encoding = "bgr8" if image.ndim == 3 else "mono8" if image.itemsize == 1 else "mono16"
+        encoding = encoding_of(image)
         stamp_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
         # Some drivers stamp with another clock or not at all; a stamp that can't be is not used.
         if not 0 <= now_ns - stamp_ns <= self._silence_ns:
@@ -164,7 +191,7 @@ class V4l2Source:
     def _set_up(self, capture: Any) -> None:
         if self._fourcc:
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*self._fourcc))
-            given = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1")
+            given = _fourcc(capture)
             if given != self._fourcc:
                 raise SourceError(
                     Cause.FORMAT, f"{self._device} gives {given}, not {self._fourcc} as asked"
@@ -186,3 +213,14 @@ class V4l2Source:
         if self._rate_hz:
             capture.set(cv2.CAP_PROP_FPS, self._rate_hz)
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 2)
+        self._given = {
+            "camera": self._identify(self._device) or "not known",
+            "pixel_format": _fourcc(capture),
+            "width": round(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            "height": round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+            "rate_hz": float(capture.get(cv2.CAP_PROP_FPS)),
+        }
+
+
+def _fourcc(capture: Any) -> str:
+    return int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from shopfloor.camera.pacing import Pacer
+from shopfloor.camera.recorded import RecordedSource
 from shopfloor.camera.source import (
-    AnyImage,
     Cause,
-    EndOfStream,
     Grab,
     SourceError,
     SourceInfo,
@@ -21,7 +18,7 @@ from shopfloor.camera.source import (
 )
 
 
-class VideoSource:
+class VideoSource(RecordedSource):
     """Frames of a video file as bgr8.
 
     path: the file, in any format that this OpenCV reads.
@@ -32,19 +29,15 @@ class VideoSource:
     """
 
     def __init__(self, path: str | Path, rate_hz: float = 0.0, loop: bool = False) -> None:
+        super().__init__(rate_hz, loop)
         self._path = Path(path).expanduser()
-        self._rate_hz = rate_hz
-        self._paced_hz = rate_hz
-        self._loop = loop
+        self._file_rate_hz = 0.0
         self._capture: cv2.VideoCapture | None = None
-        self._next: tuple[AnyImage, int] | None = None
         self._in_this_pass = 0
-        self._sequence = 0
-        self._pacer = Pacer(rate_hz)
 
     def describe(self) -> SourceInfo:
         """The file."""
-        return SourceInfo("video", str(self._path), self._paced_hz)
+        return SourceInfo("video", str(self._path), self._rate_hz or self._file_rate_hz)
 
     def open(self) -> None:
         """Open the file; raises SourceError when it is absent, denied, no video or has no frame."""
@@ -54,38 +47,16 @@ class VideoSource:
             raise SourceError(Cause.FORMAT, f"{self._path} is no file; a video file is needed")
         if not os.access(self._path, os.R_OK):
             raise SourceError(Cause.DENIED, f"no permission to read {self._path}")
-        self._rewind()
-        self._pacer = Pacer(self._paced_hz)
-        self._next = self._decode()
-        if self._next is None:
+        if not self._begin():
             self.close()
             raise SourceError(Cause.EMPTY, f"{self._path} holds no frame that OpenCV can read")
 
-    def read(self, timeout_s: float) -> Grab | None:
-        """The next frame when it is due."""
-        if self._next is None:
-            self._next = self._decode()
-        if self._next is None:
-            if not self._path.exists():
-                raise SourceLost(f"the video {self._path} is gone")
-            if not self._loop:
-                raise EndOfStream(f"all {self._in_this_pass} frames of {self._path} were read")
-            self._rewind()
-            self._next = self._decode()
-            if self._next is None:
-                raise SourceLost(f"{self._path} gave no frame when it was started again")
-        if not self._pacer.wait(timeout_s):
-            return None
-        (image, stamp_ns), self._next = self._next, None
-        self._sequence += 1
-        return Grab(image, "bgr8", stamp_ns, time.monotonic_ns(), self._sequence)
-
     def close(self) -> None:
         """Close the file."""
+        super().close()
         if self._capture is not None:
             self._capture.release()
         self._capture = None
-        self._next = None
 
     def _rewind(self) -> None:
         """Open the file anew: seeking to frame 0 is not exact in every container."""
@@ -96,16 +67,20 @@ class VideoSource:
             capture.release()
             raise SourceError(Cause.FORMAT, f"{self._path} is no video that OpenCV can read")
         self._capture = capture
-        file_rate_hz = capture.get(cv2.CAP_PROP_FPS)
-        if self._rate_hz == 0.0 and 0.0 < file_rate_hz <= 1000.0:
-            self._paced_hz = file_rate_hz
+        rate_hz = capture.get(cv2.CAP_PROP_FPS)
+        self._file_rate_hz = rate_hz if 0.0 < rate_hz <= 1000.0 else 0.0
 
-    def _decode(self) -> tuple[AnyImage, int] | None:
+    def _load(self) -> Grab | None:
         if self._capture is None:
             raise SourceLost(f"{self._path} is not open")
         done, image = self._capture.read()
         if not done:
+            if not self._path.exists():
+                raise SourceLost(f"the video {self._path} is gone")
             return None
         self._in_this_pass += 1
         stamp_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-        return np.asarray(image, dtype=np.uint8), stamp_ns
+        return Grab(np.asarray(image, dtype=np.uint8), "bgr8", stamp_ns, 0, 0)
+
+    def _end(self) -> str:
+        return f"all {self._in_this_pass} frames of {self._path} were read"

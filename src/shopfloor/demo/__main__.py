@@ -85,6 +85,7 @@ class Demo:
             signal.signal(number, lambda *_: setattr(self, "_stop_asked", True))
         specs = make_specs(self._plant, "all")
         os.environ.update(specs[0].environment)
+        os.environ.setdefault("SHOPFLOOR_STATE_DIR", str(self.output / "state"))
         with claim(self._plant, specs):
             code, seconds = self._watch(specs)
         return self._finish(code, seconds)

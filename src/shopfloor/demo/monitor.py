@@ -13,6 +13,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 from shopfloor_msgs.msg import (
     CameraState,
+    DetailResult,
     Detection,
     FrameInfo,
     HostState,
@@ -20,17 +21,19 @@ from shopfloor_msgs.msg import (
     PartVerdict,
 )
 
-from shopfloor.demo.tally import Box, Tally
+from shopfloor.demo.tally import Box, Part, Tally
 from shopfloor.ros.interfaces import INTERFACES, Interface
 from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import subscription_qos
 
 _SEARCH_PERIOD_S = 0.25
 _KEPT_PICTURES = 60
+_KEPT_KEYS = 200
+"""Frames of which pictures may still come."""
 _WATCHED = (
     "frame_info",
     "inspection_result", "part_verdict", "part_truth", "camera_state", "host_state",
-    "annotated_compressed",
+    "annotated_compressed", "score_map_compressed", "detail_result",
 )  # fmt: skip
 
 
@@ -51,6 +54,8 @@ class MonitorNode(Node):
         self._cells = tuple(cells)
         self._started_s = started_s
         self._verdicts = constants(PartVerdict, "VERDICT_")
+        self._refinements = constants(PartVerdict, "REFINEMENT_")
+        self._outcomes = constants(DetailResult, "OUTCOME_")
         self._timings = constants(PartVerdict, "TIMING_")
         self._states = constants(CameraState, "STATE_")
         self._findings = constants(InspectionResult, "VERDICT_")
@@ -107,6 +112,8 @@ class MonitorNode(Node):
         if message.verdict != InspectionResult.VERDICT_PASS and message.part_id:
             key = (message.header.frame_id, _nanoseconds(message.header.stamp))
             self._part_of_frame[key] = message.part_id
+            while len(self._part_of_frame) > _KEPT_KEYS:
+                self._part_of_frame.pop(next(iter(self._part_of_frame)))
 
     def _on_part_verdict(self, _: str, message: PartVerdict) -> None:
         if self.tally.started_to_verdict_s is None:
@@ -117,14 +124,33 @@ class MonitorNode(Node):
             self._verdicts.get(message.verdict, "UNKNOWN"),
             self._timings.get(message.timing, "UNKNOWN"),
             tuple(message.reasons),
+            self._refinements.get(message.refinement, "NONE"),
         )
 
+    def _on_detail_result(self, _: str, message: DetailResult) -> None:
+        model = f"{message.provenance.model}/{message.provenance.model_version}"
+        outcome = self._outcomes.get(message.outcome, "UNKNOWN")
+        self.tally.detail(outcome, message.age_ms, model)
+
     def _on_annotated_compressed(self, _: str, message: Any) -> None:
+        part = self._pictured(message)
+        if part is not None:
+            part.picture = bytes(message.data)
+
+    def _on_score_map_compressed(self, _: str, message: Any) -> None:
+        part = self._pictured(message)
+        if part is not None:
+            part.score_map = bytes(message.data)
+
+    def _pictured(self, message: Any) -> Part | None:
+        """The part on a picture, while there is room for pictures of another part."""
         key = (message.header.frame_id, _nanoseconds(message.header.stamp))
-        part_id = self._part_of_frame.pop(key, "")
-        kept = sum(bool(part.picture) for part in self.tally.parts.values())
-        if part_id and kept < _KEPT_PICTURES:
-            self.tally.part(part_id).picture = bytes(message.data)
+        part_id = self._part_of_frame.get(key, "")
+        if not part_id:
+            return None
+        part = self.tally.part(part_id)
+        kept = sum(bool(p.picture or p.score_map) for p in self.tally.parts.values())
+        return part if kept < _KEPT_PICTURES or part.picture or part.score_map else None
 
     def _on_camera_state(self, name: str, message: CameraState) -> None:
         state = self._states.get(message.state, "UNKNOWN")

@@ -36,6 +36,7 @@ def write(path: Path, tally: Tally, summary: dict[str, Any], title: str) -> None
         f"{summary['started_to_first_verdict_s']} s</p>",
         _tiles(summary),
         _truth(summary["truth"]),
+        _detail(summary["detail"]),
         f"<h2>Failures and reviews ({len(worst)} pictures)</h2>",
         '<div class="gallery">' + "".join(_figure(part) for part in worst) + "</div>",
         "<h2>Stations</h2>",
@@ -90,6 +91,17 @@ def _truth(truth: dict[str, Any] | None) -> str:
     return "<h2>Against the truth</h2>" + _table([[name, value] for name, value in rows])
 
 
+def _detail(detail: dict[str, Any] | None) -> str:
+    if detail is None:
+        return ""
+    rows: list[list[object]] = [["model", detail["model"]]]
+    rows += [[f"crops {name}", count] for name, count in sorted(detail["answers"].items())]
+    rows += [[f"parts {name}", count] for name, count in sorted(detail["refined"].items())]
+    age = detail["age_ms"]
+    rows.append(["exposure to answer, p50 and p99", f"{age['p50']:.0f} and {age['p99']:.0f} ms"])
+    return "<h2>Second look</h2>" + _table(rows)
+
+
 def _stations(summary: dict[str, Any]) -> str:
     rows: list[list[object]] = []
     for name, station in summary["stations"].items():
@@ -136,15 +148,22 @@ def _table(rows: list[list[Any]], head: list[str] | None = None) -> str:
 
 
 def _figure(part: Part) -> str:
-    picture = base64.b64encode(part.picture).decode()
     known = {True: "defective", False: "good", None: ""}[part.defective]
     truth = f" (truth: {known})" if known else ""
     why = html.escape(part.reasons[0] if part.reasons else "")
+    name = html.escape(part.part_id)
+    pictures = _picture(name, part.picture) + _picture(f"score map of {name}", part.score_map)
+    verdict = f"{part.verdict} {part.refinement}".strip()
     return (
-        f'<figure><img alt="{html.escape(part.part_id)}" src="data:image/jpeg;base64,{picture}">'
-        f"<figcaption><b>{part.verdict}</b> {html.escape(part.part_id)}{truth}<br>{why}"
+        f"<figure>{pictures}<figcaption><b>{verdict}</b> {name}{truth}<br>{why}"
         "</figcaption></figure>"
     )
+
+
+def _picture(name: str, jpeg: bytes) -> str:
+    if not jpeg:
+        return ""
+    return f'<img alt="{name}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
 
 
 def _plots(tally: Tally) -> str:

@@ -88,6 +88,11 @@ def final(summary: dict[str, Any], tally: Tally, files: dict[str, str]) -> Group
     age = summary["frame_age_ms"]
     if age is not None:
         table.add_row("frame age at the result", f"p50 {age['p50']} ms, p99 {age['p99']} ms")
+    detail = summary["detail"]
+    if detail is not None:
+        late = f", p50 {detail['age_ms']['p50'] / 1e3:.2f} s after exposure"
+        table.add_row("second look", f"{_drops(detail['answers'])}{late}")
+        table.add_row("parts refined", _drops(detail["refined"]))
     table.add_row("frames dropped", _drops(summary["drops"]))
     for name, path in files.items():
         table.add_row(name, path)

@@ -36,6 +36,8 @@ class Part:
     reasons: tuple[str, ...] = ()
     station: str = ""
     picture: bytes = b""
+    score_map: bytes = b""
+    refinement: str = ""
 
 
 @dataclass
@@ -72,6 +74,9 @@ class Tally:
         self.stations: dict[str, Station] = {}
         self.usage: list[Usage] = []
         self.alarms: Counter[str] = Counter()
+        self.details: Counter[str] = Counter()
+        self.detail_age_ms: list[float] = []
+        self.detail_model = ""
         self.first_verdict_s: float | None = None
         self.started_to_verdict_s: float | None = None
         self.has_truth = False
@@ -112,14 +117,27 @@ class Tally:
         return station
 
     def verdict(
-        self, part_id: str, revision: int, verdict: str, timing: str, reasons: tuple[str, ...]
+        self,
+        part_id: str,
+        revision: int,
+        verdict: str,
+        timing: str,
+        reasons: tuple[str, ...],
+        refinement: str = "NONE",
     ) -> bool:
         """A verdict of the line; False where a newer one is known."""
         part = self.part(part_id)
         if revision <= part.revision:
             return False
         part.revision, part.verdict, part.timing, part.reasons = revision, verdict, timing, reasons
+        part.refinement = "" if refinement == "NONE" else refinement
         return True
+
+    def detail(self, outcome: str, age_ms: float, model: str) -> None:
+        """The detail tier answered a crop."""
+        self.details[outcome] += 1
+        self.detail_age_ms.append(age_ms)
+        self.detail_model = model
 
     def finished(self) -> list[Part]:
         """Parts that have a verdict, in the order in which they were first seen."""
@@ -145,6 +163,14 @@ class Tally:
             "truth": self._truth(parts) if self.has_truth else None,
             "frame_age_ms": _percentiles(ages),
             "drops": dict(drops),
+            "detail": {
+                "model": self.detail_model,
+                "answers": dict(self.details),
+                "refined": dict(Counter(part.refinement for part in parts if part.refinement)),
+                "age_ms": _percentiles(self.detail_age_ms),
+            }
+            if self.details
+            else None,
             "stations": {name: _station(s) for name, s in sorted(self.stations.items())},
             "processes": [usage.__dict__ for usage in self.usage],
             "alarms": dict(self.alarms),

@@ -14,13 +14,15 @@ FAULTS = (Reason.ENGINE_FAULT, Reason.OUTPUT_INVALID, Reason.UNKNOWN)
 
 @dataclass
 class Counters:
-    """`received` and `superseded` count on the thread that frames come on, the rest on the
-    executor's: a sum that two threads add to would lose some.
+    """`received`, `superseded` and `stride` count on the thread that frames come on.
+
+    The rest count on the executor's: a sum that two threads add to would lose some.
     """
 
     received: int = 0
     processed: int = 0
     superseded: int = 0
+    stride: int = 0
     stale: int = 0
     invalid: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -47,6 +49,7 @@ class Counters:
             "received": self.received,
             "processed": self.processed,
             "dropped superseded": self.superseded,
+            "dropped stride": self.stride,
             "dropped stale": self.stale,
             "invalid": self.invalid,
             **{f"verdict {name}": count for name, count in self.verdicts.items()},

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from shopfloor.inspection.model import InputFormat
+
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
@@ -81,6 +83,19 @@ class Letterbox:
         self._resized: npt.NDArray[np.uint8] = np.empty((0, 0, 3), dtype=np.uint8)
         self._planes: npt.NDArray[np.uint8] = np.empty((3, 0, 0), dtype=np.uint8)
         self._channels: list[npt.NDArray[np.uint8]] = []
+
+    @classmethod
+    def of(cls, form: InputFormat) -> Letterbox:
+        """The letterbox that fills a model's input."""
+        return cls(
+            form.width,
+            form.height,
+            pad=form.pad,
+            rgb=form.channels == "rgb",
+            scale=form.scale,
+            mean=form.mean,
+            std=form.std,
+        )
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> Geometry:
         """Put a H x W (grey) or H x W x 3 (BGR) uint8 picture into `batch`."""

@@ -20,7 +20,7 @@ _REASON_BYTES = 254
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What all results of one configured inspector have in common.
+    """What all results of one configured node have in common at one rung.
 
     node: fully qualified name of the node; configuration_sha256: of its effective parameters.
     """
@@ -30,10 +30,13 @@ class Origin:
     configuration_sha256: str
     host: str
     node: str
+    rung: int = 0
 
 
-def provenance(origin: Origin, stages_ms: dict[str, float]) -> Provenance:
-    """Where a result came from. There is no thermal ladder yet: rung 0, temperature not known."""
+def provenance(
+    origin: Origin, stages_ms: dict[str, float], board_celsius: float = math.nan
+) -> Provenance:
+    """Where a result came from. board_celsius: temperature of the board, NaN: not known."""
     return Provenance(
         model=origin.package.name,
         model_version=origin.package.version,
@@ -42,11 +45,16 @@ def provenance(origin: Origin, stages_ms: dict[str, float]) -> Provenance:
         precision=origin.engine.precision,
         configuration_sha256=origin.configuration_sha256,
         stages=[StageTime(name=name, duration_ms=ms) for name, ms in stages_ms.items()],
-        rung=0,
-        board_temperature_celsius=math.nan,
+        rung=origin.rung,
+        board_temperature_celsius=board_celsius,
         host=origin.host,
         node=origin.node,
     )
+
+
+def bounded(text: str) -> str:
+    """Text for a bounded field of a message, which counts bytes."""
+    return text.encode()[:_REASON_BYTES].decode(errors="ignore")
 
 
 def detections(found: Detections, classes: tuple[str, ...]) -> list[Detection]:
@@ -82,6 +90,7 @@ def result(
     origin: Origin,
     criteria: Criteria,
     stages_ms: dict[str, float],
+    board_celsius: float = math.nan,
 ) -> InspectionResult:
     """All of a result that does not depend on the frame's place in the stream."""
     decision = outcome.decision
@@ -89,13 +98,13 @@ def result(
     return InspectionResult(
         verdict=getattr(InspectionResult, f"VERDICT_{decision.verdict.name}"),
         reason_code=getattr(InspectionResult, f"REASON_{decision.reason.name}"),
-        reason=decision.text.encode()[:_REASON_BYTES].decode(errors="ignore"),
+        reason=bounded(decision.text),
         score=decision.score,
         fail_threshold=criteria.fail,
-        suspect_threshold=criteria.suspect,
+        suspect_threshold=criteria.floor,
         detections=detections(outcome.detections, origin.package.classes),
         image_width=width,
         image_height=height,
         quality=quality(outcome.quality),
-        provenance=provenance(origin, stages_ms),
+        provenance=provenance(origin, stages_ms, board_celsius),
     )

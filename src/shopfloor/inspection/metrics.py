@@ -31,6 +31,20 @@ def iou_matrix(first: npt.ArrayLike, second: npt.ArrayLike) -> npt.NDArray[np.fl
     return overlap
 
 
+def paired_iou(first: npt.ArrayLike, second: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Intersection over union (N,) of the boxes (N, 4) at the same place in both lists."""
+    a = np.asarray(first, np.float64).reshape(-1, 4)
+    b = np.asarray(second, np.float64).reshape(-1, 4)
+    low = np.maximum(a[:, :2], b[:, :2])
+    high = np.minimum(a[:, 2:], b[:, 2:])
+    inner = np.prod(np.clip(high - low, 0.0, None), axis=1)
+    union = sum(np.prod(np.clip(box[:, 2:] - box[:, :2], 0.0, None), axis=1) for box in (a, b))
+    union = union - inner
+    overlap: npt.NDArray[np.float64] = np.zeros_like(inner)
+    np.divide(inner, union, out=overlap, where=union > 0)
+    return overlap
+
+
 def match_detections(
     boxes: npt.ArrayLike, scores: npt.ArrayLike, truth: npt.ArrayLike, iou: float = 0.5
 ) -> Bools:

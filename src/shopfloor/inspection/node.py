@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from shopfloor.inspection import messages
 from shopfloor.inspection.counters import FAULTS, Counters
-from shopfloor.inspection.engines import Engine, EngineError, EngineOptions, load_engine
-from shopfloor.inspection.model import load_model_package
-from shopfloor.inspection.overlay import annotate
+from shopfloor.inspection.engines import Engine, EngineError, EngineOptions
+from shopfloor.inspection.model import ModelPackage
+from shopfloor.inspection.node_crops import CropSender
+from shopfloor.inspection.node_rungs import RungControl
+from shopfloor.inspection.node_views import Shown, Views
 from shopfloor.inspection.parameters import InspectorParameters
+from shopfloor.inspection.parity import open_engine
 from shopfloor.inspection.pipeline import InspectionOutcome, Inspector, failed
+from shopfloor.inspection.rungs import Mode, Rung
+from shopfloor.inspection.variants import Variants
 from shopfloor.inspection.verdict import Criteria, Reason
 from shopfloor.inspection.yolo import OutputError
-from shopfloor.ros import images
 from shopfloor.ros.diagnostics import Level, Status
 from shopfloor.ros.frame_endpoints import FrameSubscription
 from shopfloor.ros.frames import Frame
 from shopfloor.ros.main import run_node
 from shopfloor.ros.node import NodeError, ShopfloorNode
 from shopfloor.ros.parameters import configuration_sha256
-from shopfloor.ros.paths import model_folder
 from shopfloor.ros.worker import Done, Worker
 
 STATION_BYTES = 64
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """What the annotating worker draws."""
+@dataclass(frozen=True, eq=False)
+class _Serving:
+    """What judges frames at one rung. `ticks` counts the frames since it came into force."""
 
-    frame: Frame
+    rung: Rung
+    inspector: Inspector
+    origin: messages.Origin
+    ticks: Iterator[int] = field(default_factory=count)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """An outcome, and who judged: the rung may have changed while the worker was busy."""
+
     outcome: InspectionOutcome
-    suspect: float
+    serving: _Serving
 
 
 class InspectorNode(ShopfloorNode[InspectorParameters]):
@@ -43,47 +57,41 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
     PARAMETERS = InspectorParameters
 
     def __init__(self, name: str = "inspector", **node_arguments: Any) -> None:
-        self._engine: Engine | None = None
-        self._inspector: Inspector | None = None
+        self._variants: Variants | None = None
+        self._rungs: RungControl | None = None
+        self._serving: _Serving | None = None
         self._frames: FrameSubscription | None = None
-        self._worker: Worker[Frame, InspectionOutcome] | None = None
+        self._worker: Worker[Frame, _Judged] | None = None
         self._counters = Counters()
         super().__init__(name, **node_arguments)
 
     # Lifecycle ----------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        """Load and check model and engine, and run the model once."""
+        """Load and check the models of all rungs, and run each of them."""
         params = self.params
         if len(params.station.encode()) > STATION_BYTES:
             raise NodeError(f"station {params.station!r} is longer than {STATION_BYTES} bytes")
-        package = load_model_package(model_folder(params.model))
-        criteria = _criteria(params, package.thresholds.fail, package.thresholds.suspect)
         try:
-            options = EngineOptions(threads=params.threads)
-            self._engine = load_engine(params.engine, package, options)
-            self._inspector = Inspector(
-                package,
-                self._engine,
-                criteria,
-                score_floor=params.score_floor,
-                nms_iou=params.nms_iou or None,
-                max_detections=params.max_detections,
-            )
-        except EngineError as error:
+            self._variants = Variants(params.rungs(), self._load_engine, self._build_inspector)
+        except (EngineError, OutputError) as error:
             raise NodeError(str(error)) from error
-        except OutputError as error:
-            raise NodeError(f"{package.path}: {error}") from error
-        self._origin = self._make_origin(self._inspector)
+        self._set_criteria(params)
+        self._serve(self._variants.rungs[0])
+        self._rungs = RungControl(
+            self, self._variants, self._serve, follow_thermal=params.follow_thermal
+        )
         self._results = self.publisher("inspection_result")
-        self._annotated = self.publisher("annotated", inspector=self.get_name())
-        self._annotated_jpeg = self.publisher("annotated_compressed", inspector=self.get_name())
         self._worker = self.worker("inference", self._inspect, self._inspected)
-        self._painter: Worker[_Shown, None] = self.worker("annotate", self._paint, self._painted)
+        self._views = Views(self, params.annotated_jpeg_quality, params.pixel_size_mm)
+        self._crops = CropSender(self)
         self.diagnostics.add("inspection", self._inspection_status)
+        inspector = self._variants.of(self._variants.rungs[0])
+        package, criteria = inspector.package, inspector.criteria
         self.get_logger().info(
-            f"{package.name}/{package.version} on {self._origin.engine.name}, "
-            f"fail from {criteria.fail:g}, suspect from {criteria.suspect:g}"
+            f"{package.name}/{package.version} on {inspector.describe().name}, "
+            f"fail from {criteria.fail:g}, suspect from {criteria.suspect:g}; "
+            f"rungs: {', '.join(rung.name for rung in self._variants.rungs)}"
         )
 
     def start(self) -> None:
@@ -100,105 +108,128 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
             frames.close()
 
     def teardown(self) -> None:
-        """Free the model."""
+        """Free the models."""
         self.diagnostics.remove("inspection")
         self._worker = None
-        self._inspector = None
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+        self._serving = None
+        if self._rungs is not None:
+            self._rungs.close()
+            self._rungs = None
+        if self._variants is not None:
+            self._variants.close()
+            self._variants = None
 
     def parameters_changed(self, old: InspectorParameters, new: InspectorParameters) -> None:
         """Thresholds take effect with the next frame; a pair that does not fit is left out."""
-        if self._inspector is None:
+        if self._rungs is None:
             return
-        thresholds = self._inspector.package.thresholds
         try:
-            criteria = _criteria(new, thresholds.fail, thresholds.suspect)
+            self._set_criteria(new)
         except ValueError as error:
             self.fault("thresholds", f"{error}; the ones before stay in force")
             return
-        self._inspector.criteria = criteria
-        self._origin = self._make_origin(self._inspector)
+        self._serve(self._rungs.in_force)
 
-    def _make_origin(self, inspector: Inspector) -> messages.Origin:
+    def _load_engine(self, package: ModelPackage) -> Engine:
+        options = EngineOptions(self.params.threads, self.params.precision)
+        return open_engine(self.params.engine, package, options)
+
+    def _build_inspector(self, package: ModelPackage, engine: Engine) -> Inspector:
+        params, thresholds = self.params, package.thresholds
+        try:
+            return Inspector(
+                package,
+                engine,
+                Criteria(fail=thresholds.fail, suspect=thresholds.suspect),
+                score_floor=params.score_floor,
+                nms_iou=params.nms_iou or None,
+                max_detections=params.max_detections,
+            )
+        except OutputError as error:
+            raise OutputError(f"{package.path}: {error}") from error
+
+    def _set_criteria(self, params: InspectorParameters) -> None:
+        assert self._variants is not None
+        self._variants.set_criteria(lambda package: _criteria(params, package), params.caution)
+
+    def _serve(self, rung: Rung) -> None:
+        """The next frame is judged at `rung`."""
+        assert self._variants is not None
+        inspector = self._variants.of(rung)
         package = inspector.package
-        return messages.Origin(
+        origin = messages.Origin(
             package=package,
             engine=inspector.describe(),
             configuration_sha256=configuration_sha256(self.params, model=package.sha256),
             host=self.host,
             node=self.get_fully_qualified_name(),
+            rung=rung.index,
         )
+        self._serving = _Serving(rung, inspector, origin)
 
     # Frames in: capture thread or executor ------------------------------------------------------
 
     def _on_frame(self, frame: Frame) -> None:
-        counters, worker = self._counters, self._worker
-        if worker is None:
+        counters, worker, serving = self._counters, self._worker, self._serving
+        if worker is None or serving is None:
             return
         counters.received += 1
         counters.last_frame_ns = frame.received_ns
+        if next(serving.ticks) % serving.rung.stride:
+            counters.stride += 1
+            return
         if worker.put(frame):
             counters.superseded += 1
 
     # On the worker's thread ---------------------------------------------------------------------
 
-    def _inspect(self, frame: Frame) -> InspectionOutcome:
-        inspector = self._inspector
-        if inspector is None:
-            return failed(Reason.UNKNOWN, "the node was cleaned up")
+    def _inspect(self, frame: Frame) -> _Judged:
+        serving = self._serving
+        if serving is None:
+            raise NodeError("the node was cleaned up")
+        return _Judged(self._judge(frame, serving), serving)
+
+    def _judge(self, frame: Frame, serving: _Serving) -> InspectionOutcome:
         if not frame.readable:
             return failed(Reason.FRAME_INVALID, frame.cause)
+        rung = serving.rung
+        if rung.mode is Mode.HOLD:
+            return failed(Reason.DEGRADED, f"rung {rung.index} '{rung.name}': no frame is judged")
         age_ms = (self.now_ns() - frame.stamp_ns) / 1e6
         if 0.0 < self.params.max_frame_age_ms < age_ms:
             allowed = self.params.max_frame_age_ms
             return failed(Reason.STALE, f"the frame is {age_ms:.0f} ms old; allowed: {allowed:g}")
-        return inspector.inspect(frame.image, frame.encoding)
-
-    def _paint(self, shown: _Shown) -> None:
-        frame, outcome = shown.frame, shown.outcome
-        assert outcome.image is not None
-        package = self._origin.package
-        picture = annotate(
-            outcome.image,
-            outcome.detections,
-            outcome.decision,
-            package.classes,
-            part_id=frame.part_id,
-            note=f"{package.name}/{package.version}",
-            suspect=shown.suspect,
-        )
-        stamp = self.stamp(frame.stamp_ns)
-        if self._annotated.get_subscription_count():
-            self._annotated.publish(images.to_message(picture, "bgr8", stamp, frame.camera))
-        if self._annotated_jpeg.get_subscription_count():
-            quality = self.params.annotated_jpeg_quality
-            self._annotated_jpeg.publish(
-                images.to_compressed(picture, "bgr8", stamp, frame.camera, quality)
-            )
+        if rung.mode is Mode.OFFLOAD:
+            text = f"rung {rung.index} '{rung.name}': handed to the detail tier"
+            return serving.inspector.hand_over(frame.image, frame.encoding, text)
+        outcome = serving.inspector.inspect(frame.image, frame.encoding)
+        if not frame.intact():
+            return failed(Reason.STALE, "the frame was overwritten in its ring while it was read")
+        return outcome
 
     # Results out: executor ----------------------------------------------------------------------
 
-    def _inspected(self, done: Done[Frame, InspectionOutcome]) -> None:
-        outcome = done.result
-        if outcome is None:
+    def _inspected(self, done: Done[Frame, _Judged]) -> None:
+        judged = done.result
+        if judged is None:
+            if self._serving is None:
+                return
             outcome = failed(Reason.UNKNOWN, f"{type(done.error).__name__}: {done.error}")
-        waited_ms = (done.started_ns - done.item.received_ns) / 1e6
-        self._publish(done.item, outcome, {"queue": max(waited_ms, 0.0), **outcome.stages_ms})
+            judged = _Judged(outcome, self._serving)
+        waited_ms = max((done.started_ns - done.item.received_ns) / 1e6, 0.0)
+        self._publish(done.item, judged, {"queue": waited_ms, **judged.outcome.stages_ms})
 
-    def _publish(
-        self, frame: Frame, outcome: InspectionOutcome, stages_ms: dict[str, float]
-    ) -> None:
-        inspector, frames, counters = self._inspector, self._frames, self._counters
-        if inspector is None or frames is None:
+    def _publish(self, frame: Frame, judged: _Judged, stages_ms: dict[str, float]) -> None:
+        rungs, frames, counters = self._rungs, self._frames, self._counters
+        if rungs is None or frames is None:
             return
+        outcome, serving = judged.outcome, judged.serving
         frame = frames.complete(frame)
         counters.judged(outcome.decision)
         if outcome.decision.reason in (Reason.FRAME_INVALID, *FAULTS):
             self.fault(outcome.decision.reason.value, outcome.decision.text)
-        criteria = outcome.criteria or inspector.criteria
-        result = messages.result(outcome, self._origin, criteria, stages_ms)
+        criteria = outcome.criteria or serving.inspector.criteria
+        result = messages.result(outcome, serving.origin, criteria, stages_ms, rungs.board_celsius)
         now_ns = self.now_ns()
         result.header.stamp = self.stamp(frame.stamp_ns)
         result.header.frame_id = frame.camera
@@ -210,23 +241,27 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
         result.frames_processed = counters.processed
         result.dropped_superseded = counters.superseded
         result.dropped_stale = counters.stale
+        result.dropped_stride = counters.stride
         result.dropped_invalid = counters.invalid
         self._results.publish(result)
         counters.age_ms.add(result.frame_age_ms)
-        wanted = self._annotated, self._annotated_jpeg
-        if outcome.image is not None and any(p.get_subscription_count() for p in wanted):
-            self._painter.put(_Shown(frame, outcome, criteria.suspect))
-
-    def _painted(self, done: Done[_Shown, None]) -> None:
-        if done.error is not None:
-            self.fault("annotate", f"{type(done.error).__name__}: {done.error}")
+        self._crops.offer(frame, outcome, result)
+        self._views.show(
+            Shown(frame, outcome, serving.inspector.package, serving.rung, criteria.floor)
+        )
 
     def _inspection_status(self) -> Status:
-        counters = self._counters
+        counters, serving, rungs = self._counters, self._serving, self._rungs
+        if serving is None or rungs is None:
+            return Status(Level.STALE, "not configured")
+        rung, origin = serving.rung, serving.origin
         values: dict[str, object] = {
-            "model": f"{self._origin.package.name}/{self._origin.package.version}",
-            "engine": f"{self._origin.engine.name} {self._origin.engine.precision}",
+            "model": f"{origin.package.name}/{origin.package.version}",
+            "engine": f"{origin.engine.name} {origin.engine.precision}",
+            "rung": f"{rung.index} {rung.name}",
+            "board_celsius": rungs.board_celsius,
             "road": self._frames.road if self._frames is not None else "none",
+            "crops sent": self._crops.sent,
             **counters.values(),
         }
         if not self.is_active:
@@ -239,14 +274,16 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
             return Status(Level.STALE, text, values)
         if counters.last is not None and counters.last.reason in FAULTS:
             return Status(Level.ERROR, counters.last.text, values)
+        if rung.index:
+            return Status(Level.WARN, f"rung {rung.index} '{rung.name}'", values)
         return Status(Level.OK, f"{counters.rate.hz():.1f} Hz", values)
 
 
-def _criteria(params: InspectorParameters, fail: float, suspect: float) -> Criteria:
+def _criteria(params: InspectorParameters, package: ModelPackage) -> Criteria:
     """The parameters' criteria over the model's; raises ValueError when they don't fit."""
     return Criteria(
-        fail=params.fail_threshold or fail,
-        suspect=params.suspect_threshold or suspect,
+        fail=params.fail_threshold or package.thresholds.fail,
+        suspect=params.suspect_threshold or package.thresholds.suspect,
         min_contrast=params.min_contrast,
         min_mean_grey=params.min_mean_grey,
         max_mean_grey=params.max_mean_grey,

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.inspection.detections import Detections
-from shopfloor.inspection.engines import EngineError, EngineOptions, load_engine
+from shopfloor.inspection.engines import BACKENDS, PRECISIONS, EngineError, EngineOptions
 from shopfloor.inspection.metrics import (
     auroc,
     false_rejects_at_recall,
@@ -27,6 +27,7 @@ from shopfloor.inspection.metrics import (
 )
 from shopfloor.inspection.model import ModelError, load_model_package
 from shopfloor.inspection.parameters import InspectorParameters
+from shopfloor.inspection.parity import open_engine
 from shopfloor.inspection.pipeline import InspectionOutcome, Inspector
 from shopfloor.inspection.verdict import Criteria, Reason
 from shopfloor.inspection.yolo import OutputError
@@ -129,14 +130,16 @@ def evaluate(inspector: Inspector, images: Iterable[LabelledImage]) -> Evaluatio
     )
 
 
-def load_inspector(model: str, engine: str = "onnxruntime", threads: int = 1) -> Inspector:
+def load_inspector(
+    model: str, engine: str = "onnxruntime", threads: int = 1, precision: str = ""
+) -> Inspector:
     """The inspector of `NAME/VERSION` or of a package's folder, as a node has it by default.
 
     Raises FileNotFoundError, ModelError, EngineError or OutputError.
     """
     defaults = InspectorParameters()
     package = load_model_package(model_folder(model))
-    loaded = load_engine(engine, package, EngineOptions(threads=threads))
+    loaded = open_engine(engine, package, EngineOptions(threads, precision))
     thresholds = package.thresholds
     criteria = Criteria(fail=thresholds.fail, suspect=thresholds.suspect)
     return Inspector(
@@ -212,12 +215,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("pictures", type=Path, help="folder of pictures")
     parser.add_argument("--truth", type=Path, help="folder with NAME.txt: x1 y1 x2 y2 class")
     parser.add_argument("--first-class", type=int, default=0, help="number of the first class")
-    parser.add_argument("--engine", default="onnxruntime")
+    parser.add_argument("--engine", choices=tuple(BACKENDS), default="onnxruntime")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args(arguments)
     try:
-        inspector = load_inspector(options.model, options.engine, options.threads)
+        inspector = load_inspector(
+            options.model, options.engine, options.threads, options.precision
+        )
         images = labelled_images(options.pictures, options.truth, options.first_class)
         evaluation = evaluate(inspector, images)
     except (OSError, ModelError, EngineError, OutputError, ValueError) as error:

@@ -9,13 +9,21 @@ import numpy.typing as npt
 
 from shopfloor.inspection.detections import Detections
 from shopfloor.inspection.engines import Engine, EngineError, EngineInfo
-from shopfloor.inspection.letterbox import Letterbox
+from shopfloor.inspection.letterbox import Geometry, Letterbox
 from shopfloor.inspection.model import ModelPackage
 from shopfloor.inspection.quality import NOT_MEASURED, FrameQuality, measure
-from shopfloor.inspection.verdict import Criteria, Decision, Reason, decide, unknown
+from shopfloor.inspection.verdict import (
+    Criteria,
+    Decision,
+    Reason,
+    Verdict,
+    decide,
+    quality_complaint,
+    unknown,
+)
 from shopfloor.inspection.yolo import OutputError, YoloDecoder
 from shopfloor.ros.images import ImageError, check, to_bgr8
-from shopfloor.ros.timing import StageTimer
+from shopfloor.ros.timing import Rolling, StageTimer
 
 AnyImage = npt.NDArray[np.generic]
 
@@ -28,6 +36,8 @@ class InspectionOutcome:
     image: the frame as it was inspected, H x W or H x W x 3 (BGR) uint8; None if it could not be
         read. stages_ms: time per stage, in the order in which they ran.
     criteria: those that decided; None where the frame was not inspected.
+    output, geometry: the model's raw output and how the picture lay in its input, for the score
+        map; None where the model gave nothing that can be read.
     """
 
     decision: Decision
@@ -36,6 +46,8 @@ class InspectionOutcome:
     image: npt.NDArray[np.uint8] | None
     stages_ms: dict[str, float]
     criteria: Criteria | None = None
+    output: npt.NDArray[np.float32] | None = None
+    geometry: Geometry | None = None
 
 
 def failed(reason: Reason, text: str) -> InspectionOutcome:
@@ -51,6 +63,8 @@ class Inspector:
     score_floor: detections below are not reported, 0-1.
     nms_iou: of two boxes of one class that overlap by more, the weaker goes; None: the model's.
     max_detections: at most so many are reported.
+
+    `infer_ms` holds the times of the last inferences, milliseconds.
 
     The first inference is done here, on an empty frame: it allocates the engine's memory, and an
     output that can't be decoded shows before the first part. Raises EngineError, OutputError.
@@ -70,21 +84,14 @@ class Inspector:
         self.criteria = criteria
         self._engine = engine
         form = package.input
-        self._letterbox = Letterbox(
-            form.width,
-            form.height,
-            pad=form.pad,
-            rgb=form.channels == "rgb",
-            scale=form.scale,
-            mean=form.mean,
-            std=form.std,
-        )
+        self._letterbox = Letterbox.of(form)
         self._decoder = YoloDecoder(
             package.output,
             score_floor=score_floor,
             nms_iou=package.thresholds.nms_iou if nms_iou is None else nms_iou,
             max_detections=max_detections,
         )
+        self.infer_ms = Rolling()
         self._letterbox(np.full((form.height, form.width), form.pad, dtype=np.uint8))
         self._decoder(engine.infer(self._letterbox.batch)[0])
 
@@ -109,6 +116,7 @@ class Inspector:
                 geometry = self._letterbox(pixels)
             with timer.stage("infer"):
                 output = self._engine.infer(self._letterbox.batch)[0]
+            self.infer_ms.add(timer.stages_ms["infer"])
             with timer.stage("postprocess"):
                 found = self._decoder(output)
                 detections = _in_image(found, geometry.to_image(found.xyxy))
@@ -123,8 +131,26 @@ class Inspector:
             decision = unknown(Reason.OUTPUT_INVALID, str(error))
         else:
             return InspectionOutcome(
-                decision, detections, quality, pixels, timer.stages_ms, criteria
+                decision, detections, quality, pixels, timer.stages_ms, criteria, output, geometry
             )
+        nothing = Detections.empty()
+        return InspectionOutcome(decision, nothing, quality, pixels, timer.stages_ms, criteria)
+
+    def hand_over(self, image: AnyImage, encoding: str, text: str) -> InspectionOutcome:
+        """A frame that the detail tier shall judge: SUSPECT with `text`, or UNKNOWN, never PASS."""
+        timer = StageTimer()
+        criteria = self.criteria
+        try:
+            with timer.stage("convert"):
+                pixels = _pixels(image, encoding)
+        except ImageError as error:
+            return failed(Reason.FRAME_INVALID, str(error))
+        with timer.stage("decide"):
+            quality = measure(pixels)
+            complaint = quality_complaint(quality, criteria)
+        decision = Decision(Verdict.SUSPECT, Reason.DEGRADED, text)
+        if complaint:
+            decision = unknown(Reason.FRAME_QUALITY, complaint)
         nothing = Detections.empty()
         return InspectionOutcome(decision, nothing, quality, pixels, timer.stages_ms, criteria)
 

@@ -30,6 +30,7 @@ class Reason(Enum):
     STALE = "stale"
     ENGINE_FAULT = "engine_fault"
     OUTPUT_INVALID = "output_invalid"
+    DEGRADED = "degraded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Criteria:
     """What decides.
 
     fail, suspect: a detection at or above is FAIL, SUSPECT; 0-1, suspect <= fail.
+    cautious: where it is set, already a detection at or above it is SUSPECT: for a model that sees
+        less than the one that the thresholds were chosen for; 0 <= cautious <= suspect.
     min_contrast: a frame whose grey values deviate by less shows nothing and can't be judged,
         0-127.5.
     min_mean_grey, max_mean_grey: likewise for a frame that is darker, brighter on average, 0-255.
@@ -55,6 +58,7 @@ class Criteria:
 
     fail: float
     suspect: float
+    cautious: float | None = None
     min_contrast: float = 2.0
     min_mean_grey: float = 0.0
     max_mean_grey: float = 255.0
@@ -66,6 +70,15 @@ class Criteria:
                 f"suspect threshold {self.suspect:g} and fail threshold {self.fail:g} don't fit; "
                 "allowed: 0 <= suspect <= fail <= 1"
             )
+        if self.cautious is not None and not 0.0 <= self.cautious <= self.suspect:
+            raise ValueError(
+                f"cautious threshold {self.cautious:g}; allowed: 0 to {self.suspect:g}"
+            )
+
+    @property
+    def floor(self) -> float:
+        """The score from which nothing passes, 0-1."""
+        return self.suspect if self.cautious is None else self.cautious
 
 
 def unknown(reason: Reason, text: str) -> Decision:
@@ -82,7 +95,7 @@ def decide(
     shown it is UNKNOWN, never PASS.
     """
     score = detections.top_score
-    if len(detections) and score >= criteria.suspect:
+    if len(detections) and score >= criteria.floor:
         best = int(detections.scores.argmax())
         name = classes[int(detections.class_ids[best])]
         if score >= criteria.fail:
@@ -91,16 +104,19 @@ def decide(
             if more:
                 text += f", and {more} more"
             return Decision(Verdict.FAIL, Reason.DEFECT, text, score)
+        if score < criteria.suspect:
+            text = f"{name} {score:.2f}, suspect from {criteria.floor:.2f} at a reduced rung"
+            return Decision(Verdict.SUSPECT, Reason.DEGRADED, text, score)
         text = f"{name} {score:.2f}, between suspect {criteria.suspect:.2f} and {criteria.fail:.2f}"
         return Decision(Verdict.SUSPECT, Reason.BELOW_FAIL_THRESHOLD, text, score)
-    complaint = _complaint(quality, criteria)
+    complaint = quality_complaint(quality, criteria)
     if complaint:
         return Decision(Verdict.UNKNOWN, Reason.FRAME_QUALITY, complaint, score)
-    text = f"no defect from {criteria.suspect:.2f} up"
+    text = f"no defect from {criteria.floor:.2f} up"
     return Decision(Verdict.PASS, Reason.NO_DEFECT, text, score)
 
 
-def _complaint(quality: FrameQuality, criteria: Criteria) -> str:
+def quality_complaint(quality: FrameQuality, criteria: Criteria) -> str:
     """What is wrong with the picture; empty when nothing is."""
     if not quality.contrast >= criteria.min_contrast:
         return f"contrast {quality.contrast:.1f} is below {criteria.min_contrast:g}: no picture"

@@ -101,12 +101,7 @@ class YoloDecoder:
 
         Raises OutputError on another shape than announced and on NaN or infinity.
         """
-        self.layout.check("output", output.shape)
-        # One sum finds any NaN or infinity, at a fifth of the price of testing each value.
-        with np.errstate(all="ignore"):
-            total = output.sum()
-        if not np.isfinite(total) and (bad := np.count_nonzero(~np.isfinite(output))):
-            raise OutputError(f"the model's output has {bad} values that are NaN or infinite")
+        self._check(output)
         if self.layout.layout == "yolox":
             candidates, boxes, scores, class_ids = self._yolox(output[0])
         else:
@@ -118,6 +113,31 @@ class YoloDecoder:
         if not np.isfinite(boxes).all():
             raise OutputError("the model's boxes overflow: a size is infinite after exp()")
         return self._suppress(boxes, scores, class_ids)
+
+    def candidates(
+        self, output: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """All candidates: corner boxes (N, 4) in input pixels and scores (N, C).
+
+        For comparing engines; `score_floor` does not count. Raises OutputError.
+        """
+        self._check(output)
+        rows = output[0] if self.layout.layout == "yolox" else output[0].T
+        boxes, scores = rows[:, :4], rows[:, 4:]
+        if self.layout.layout == "yolox":
+            scores = scores[:, 1:] * scores[:, :1]
+        if self._grid is not None:
+            boxes = self._decode(boxes, np.arange(len(boxes)))
+        half = boxes[:, 2:] / 2
+        return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1), scores
+
+    def _check(self, output: npt.NDArray[np.float32]) -> None:
+        self.layout.check("output", output.shape)
+        # One sum finds any NaN or infinity, at a fifth of the price of testing each value.
+        with np.errstate(all="ignore"):
+            total = output.sum()
+        if not np.isfinite(total) and (bad := np.count_nonzero(~np.isfinite(output))):
+            raise OutputError(f"the model's output has {bad} values that are NaN or infinite")
 
     def _yolox(self, rows: npt.NDArray[np.float32]) -> _Candidates:
         # Class scores are at most 1, so objectness alone bounds the score.

@@ -36,6 +36,15 @@ class Transition(Enum):
     DEACTIVATE = 4
 
 
+class Action(IntEnum):
+    """What a person or a PLC asks of the nodes, with the numbers of ManageLine.ACTION_*."""
+
+    UNKNOWN = 0
+    START = 1
+    STOP = 2
+    RESET = 3
+
+
 _LEADS_TO = {
     Transition.CONFIGURE: State.INACTIVE,
     Transition.CLEANUP: State.UNCONFIGURED,

@@ -45,7 +45,7 @@ def _table(kind: str, node: str) -> str:
 def _topics(node: str) -> str:
     lines = ["| | name | type | meaning |", "|---|---|---|---|"]
     for row in interfaces.INTERFACES:
-        service = row.kind is interfaces.Kind.SERVICE
+        service = row.kind is not interfaces.Kind.TOPIC
         if node in row.servers or "*" in row.servers:
             direction = "serves" if service else "publishes"
         elif node in row.clients:

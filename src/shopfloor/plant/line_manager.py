@@ -19,14 +19,14 @@ from rclpy.client import Client
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from rclpy.task import Future
-from rclpy.time import Time
 from shopfloor_msgs.msg import Heartbeat, HostLoad, HostState, NodeStatus
 from shopfloor_msgs.srv import ManageLine
 
-from shopfloor.plant.bringup import BringUp, HostHealth, State, Timing, Transition
+from shopfloor.plant.bringup import Action, BringUp, HostHealth, State, Timing, Transition
 from shopfloor.plant.host_load import UNKNOWN_PROCESS, ProcessMeter, host_usage
-from shopfloor.plant.line_commands import Action, CommandBook, Order
 from shopfloor.plant.line_manager_parameters import LineManagerParameters
+from shopfloor.ros.command_service import Commands
+from shopfloor.ros.commands import Reason, Refused
 from shopfloor.ros.diagnostics import Level, Status
 from shopfloor.ros.interfaces import interface
 from shopfloor.ros.main import run_node
@@ -55,6 +55,7 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
 
     def __init__(self, name: str = "line_manager", **node_arguments: Any) -> None:
         self._bringup: BringUp | None = None
+        self._commands: Commands | None = None
         self._askers: dict[str, Client] = {}
         self._heard: list[Subscription] = []
         self._reported: tuple[HostHealth, str] | None = None
@@ -80,13 +81,15 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
             p.order_wait_s, p.transition_timeout_s, p.retry_s, p.retry_max_s, p.silent_after_s
         )
         self._bringup = BringUp(list(zip(p.nodes, essential, strict=True)), timing, self._now_s())
-        self._book = CommandBook(self.host, p.nodes)
         self._askers = {
             name: self.create_client(ChangeState, f"{name}/change_state") for name in p.nodes
         }
         self._listen()
         self._states = self.publisher("host_state", host=self.host)
-        self.service("manage_line", self._manage, host=self.host)
+        self._commands = Commands(self)
+        self._commands.serve(
+            "manage_line", self._manage, state=self._state, report=self._describe, host=self.host
+        )
         self.steady_timer(TICK_S, self._tick)
         self.diagnostics.add("line", self._line_status)
 
@@ -104,6 +107,9 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
             self.destroy_subscription(subscription)
         self._askers.clear()
         self._heard.clear()
+        if self._commands is not None:
+            self._commands.close()
+        self._commands = None
         self._bringup = None
         self._reported = None
 
@@ -168,41 +174,33 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
         if success:
             self.get_logger().info(f"{name}: {transition.name.lower()} done")
 
-    def _manage(
-        self, request: ManageLine.Request, response: ManageLine.Response
-    ) -> ManageLine.Response:
+    def _manage(self, request: ManageLine.Request, response: ManageLine.Response) -> None:
         now = self._now_s()
-        command = request.command
-        order = Order(
-            action=request.action,
-            host=request.host,
-            node=request.node,
-            caller=command.caller,
-            command_id=command.command_id,
-            deadline_ns=Time.from_msg(command.deadline).nanoseconds,
-            expected_state=command.expected_state,
-        )
-        state = int(self._host_health(now)[0])
-        judgement = self._book.judge(order, state, self.is_active, self.now_ns())
-        if judgement.act:
-            who = command.person or command.caller
-            what = f"{Action(order.action).name.lower()} of {order.node or 'all nodes'}"
-            self.get_logger().info(f"{what}, asked for by {who}: {command.reason or 'no reason'}")
-            if order.action == Action.RESET:
-                self._core.reset(now, order.node)
-            else:
-                goal = State.ACTIVE if order.action == Action.START else State.UNCONFIGURED
-                self._core.set_goal(goal, now, order.node)
-            response.result.acted_stamp = self.stamp(self.now_ns())
-        health = self._host_health(now)
-        response.result.outcome = int(judgement.outcome)
-        response.result.first_outcome = int(judgement.first)
-        response.result.reason = int(judgement.reason)
-        response.result.text = _clip(judgement.text)
-        response.result.command_id = command.command_id
-        response.result.state = int(health[0])
-        response.host_state = self._message(health, now)
-        return response
+        nodes = self.params.nodes
+        if request.action not in (Action.START, Action.STOP, Action.RESET):
+            text = f"action {request.action}; allowed: 1 start, 2 stop, 3 reset"
+            raise Refused(Reason.INVALID_ARGUMENT, text)
+        if request.host not in ("", self.host):
+            text = f"host '{request.host}'; this line manager is for '{self.host}'"
+            raise Refused(Reason.UNKNOWN_TARGET, text)
+        if request.node and request.node not in nodes:
+            text = f"node '{request.node}'; known: {', '.join(sorted(nodes)) or 'none'}"
+            raise Refused(Reason.UNKNOWN_TARGET, text)
+        if not self.is_active:
+            raise Refused(Reason.NOT_READY, "the line manager is not active")
+        if request.action == Action.RESET:
+            self._core.reset(now, request.node)
+        else:
+            goal = State.ACTIVE if request.action == Action.START else State.UNCONFIGURED
+            self._core.set_goal(goal, now, request.node)
+        self._describe(response)
+
+    def _state(self) -> int:
+        return int(self._host_health(self._now_s())[0])
+
+    def _describe(self, response: ManageLine.Response) -> None:
+        now = self._now_s()
+        response.host_state = self._message(self._host_health(now), now)
 
     # Reporting -----------------------------------------------------------------------------------
 

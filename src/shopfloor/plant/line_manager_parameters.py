@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shopfloor.ros.parameters import BaseParameters, param
+from shopfloor.ros.commands import CommandParameters
+from shopfloor.ros.parameters import param
 
 
 @dataclass(frozen=True)
-class LineManagerParameters(BaseParameters):
+class LineManagerParameters(CommandParameters):
     """See `shopfloor.plant.line_manager`."""
 
     nodes: tuple[str, ...] = param(

@@ -29,7 +29,8 @@ class NodeType:
 
     name: the executable, as in `ros2 run shopfloor NAME`.
     node: "module:Class" of the node, parameters: the same of its parameter dataclass.
-    stage: nodes of a lower stage become active first, so that nobody speaks before its listeners.
+    stage: nodes of a lower stage become active first, so that nobody speaks before its listeners;
+    in tens, so that a new one finds room.
     needs: what its host must have; model_parameter: the parameter that names a model, if any.
     managed: whether a line manager brings it up; images: whether it publishes any.
     """
@@ -58,39 +59,103 @@ _TYPES = (
         "recorder",
         "shopfloor.replay.recorder:RecorderNode",
         "shopfloor.replay.parameters:RecorderParameters",
-        stage=1,
+        stage=10,
         meaning="Records the graph's topics into an MCAP bag.",
+    ),
+    NodeType(
+        "mqtt_bridge",
+        "shopfloor.plc.mqtt_node:MqttBridgeNode",
+        "shopfloor.plc.mqtt_parameters:MqttBridgeParameters",
+        stage=10,
+        meaning="Verdicts, states and crops to an MQTT broker.",
+    ),
+    NodeType(
+        "plc_bridge",
+        "shopfloor.plc.node:PlcBridgeNode",
+        "shopfloor.plc.parameters:PlcBridgeParameters",
+        stage=20,
+        meaning="The line for a PLC, over OPC UA and Modbus TCP.",
+    ),
+    NodeType(
+        "line_state",
+        "shopfloor.plc.line_node:LineStateNode",
+        "shopfloor.plc.line_parameters:LineStateParameters",
+        stage=30,
+        meaning="The line's PackML state, counters and OEE.",
     ),
     NodeType(
         "quality_gate",
         "shopfloor.quality.node:QualityGateNode",
         "shopfloor.quality.parameters:QualityGateParameters",
-        stage=2,
+        stage=40,
         meaning="Joins results into one verdict per part.",
+    ),
+    NodeType(
+        "detail_inspector",
+        "shopfloor.inspection.detail_node:DetailInspectorNode",
+        "shopfloor.inspection.detail_parameters:DetailInspectorParameters",
+        stage=45,
+        meaning="Looks again at suspect crops: class and size of the defect.",
+        model_parameter="model",
+    ),
+    NodeType(
+        "scheduler",
+        "shopfloor.scheduling.node:SchedulerNode",
+        "shopfloor.scheduling.parameters:SchedulerParameters",
+        stage=20,
+        meaning="Plans jobs on machines, repairs plans, dispatches.",
+    ),
+    NodeType(
+        "thermal_watchdog",
+        "shopfloor.thermal.node:ThermalWatchdogNode",
+        "shopfloor.thermal.parameters:ThermalWatchdogParameters",
+        stage=55,
+        meaning="Forecasts the heat of its host and says at which rung it may work.",
     ),
     NodeType(
         "inspector",
         "shopfloor.inspection.node:InspectorNode",
         "shopfloor.inspection.parameters:InspectorParameters",
-        stage=3,
+        stage=50,
         meaning="Finds defects in frames.",
         model_parameter="model",
         images=True,
     ),
     NodeType(
+        "vibration_monitor",
+        "shopfloor.vibration.node:VibrationMonitorNode",
+        "shopfloor.vibration.parameters:VibrationMonitorParameters",
+        stage=30,
+        meaning="Machine health from vibration: features, baselines, diagnoses.",
+    ),
+    NodeType(
+        "vibration_source",
+        "shopfloor.vibration.source_node:VibrationSourceNode",
+        "shopfloor.vibration.source_parameters:VibrationSourceParameters",
+        stage=60,
+        meaning="Publishes vibration from recorded files or from the network.",
+    ),
+    NodeType(
+        "machine_simulator",
+        "shopfloor.sim.machine_node:MachineSimulatorNode",
+        "shopfloor.sim.machine_parameters:MachineSimulatorParameters",
+        stage=60,
+        meaning="Simulates machines with sensors, wear and faults of the acquisition.",
+    ),
+    NodeType(
         "camera",
         "shopfloor.camera.node:CameraNode",
         "shopfloor.camera.parameters:CameraParameters",
-        stage=5,
-        meaning="Publishes the frames of a camera, a folder, a video or the simulator.",
-        needs=(Need("source", ("v4l2",), "camera"),),
+        stage=70,
+        meaning="Publishes the frames of a camera, a stream, files, a bag or the simulator.",
+        needs=(Need("source", ("v4l2", "gstreamer", "genicam"), "camera"),),
         images=True,
     ),
     NodeType(
         "line_simulator",
         "shopfloor.sim.node:LineSimulatorNode",
         "shopfloor.sim.parameters:LineSimulatorParameters",
-        stage=4,  # before the camera: a device is plugged in before somebody reads it
+        stage=60,  # before the camera: a device is plugged in before somebody reads it
         meaning="Simulates the floor: parts on a belt with known defects.",
     ),
 )

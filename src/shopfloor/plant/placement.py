@@ -110,7 +110,8 @@ def placement_problems(plant: Plant) -> list[Problem]:
 
 def need_problems(plant: Plant, processes: Iterable[Process]) -> list[Problem]:
     """Capabilities and model files that nodes of `processes` need and that are not there."""
-    problems: list[Problem] = []
+    processes = tuple(processes)
+    problems = _ladder_problems(plant, processes)
     for process in processes:
         host = plant.hosts[process.host]
         for node in (plant.nodes[key] for key in process.nodes):
@@ -177,6 +178,29 @@ def _capability_problems(plant: Plant, host: Host, node: Node) -> list[Problem]:
             )
             path = (*node.path, "parameters", need.parameter)
             problems.append(plant.lines.problem(path, message))
+    return problems
+
+
+def _ladder_problems(plant: Plant, processes: Iterable[Process]) -> list[Problem]:
+    """An inspector obeys the rung of its host's watchdog by number: both know the same names."""
+    ladders: dict[str, list[Node]] = {}
+    for process in processes:
+        for node in (plant.nodes[key] for key in process.nodes):
+            if node.type in ("thermal_watchdog", "inspector"):
+                ladders.setdefault(process.host, []).append(node)
+    problems = []
+    for nodes in ladders.values():
+        watchdog = next((node for node in nodes if node.type == "thermal_watchdog"), None)
+        if watchdog is None:
+            continue
+        for node in nodes:
+            names, wanted = node.value("rung_names"), watchdog.value("rung_names")
+            if list(names) != list(wanted):
+                message = (
+                    f"rung_names {list(names)} are not those of '{watchdog.key}' on the same host; "
+                    f"allowed: {list(wanted)}"
+                )
+                problems.append(plant.lines.problem((*node.path, "parameters"), message))
     return problems
 
 

@@ -1,4 +1,4 @@
-"""The plant file's structure against `config/plant.schema.json`, in words that name the cure."""
+"""A file's structure against its schema in `config/`, in words that name the cure."""
 
 from __future__ import annotations
 
@@ -25,22 +25,25 @@ _TYPE_WORDS = {
 }
 
 
+PLANT_SCHEMA = "plant.schema.json"
+
+
 @cache
-def _schema() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((config_folder() / "plant.schema.json").read_text("utf-8"))
+def _schema(name: str = PLANT_SCHEMA) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((config_folder() / name).read_text("utf-8"))
     return content
 
 
 @cache
-def _validator() -> Draft202012Validator:
-    return Draft202012Validator(_schema())
+def _validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(_schema(name))
 
 
-def structure_problems(content: Any, lines: Lines) -> list[Problem]:
-    """Everything in which `content` departs from the schema."""
+def structure_problems(content: Any, lines: Lines, schema: str = PLANT_SCHEMA) -> list[Problem]:
+    """Everything in which `content` departs from the schema, a file of `config/`."""
     return [
         problem
-        for error in _validator().iter_errors(content)
+        for error in _validator(schema).iter_errors(content)
         for problem in _problems(error, tuple(error.absolute_path), lines)
     ]
 

@@ -1,8 +1,9 @@
-"""The part ledger: joins what the stations say about a part into its one verdict.
+"""The part ledger: joins what the stations and the detail tier say about a part into its verdict.
 
-Rules, most severe first: a FAIL from any station fails the part; evidence that is missing, UNKNOWN
-or SUSPECT sends it to REVIEW; only evidence that is complete and all PASS passes it. After the
-deadline a verdict can get worse but never better: the reject output may have acted on it.
+The first verdict comes as soon as every station has spoken, or at `deadline_ms`. Where a station
+was SUSPECT and there is a detail tier, it is INITIAL; the answers refine it, and it becomes FINAL
+with the last of them or at `detail_deadline_ms`. A FINAL verdict can get worse but never better:
+the reject output may have acted on it. The rules themselves are in `rules.py`.
 
 All times are nanoseconds of one steady clock that the caller passes in, but for `exposure_ns`,
 which is the ROS time of a part's first frame and only handed on. Not thread-safe.
@@ -10,91 +11,39 @@ which is the ROS time of a part's first frame and only handed on. Not thread-saf
 
 from __future__ import annotations
 
-import enum
 from collections import Counter, OrderedDict
-from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from dataclasses import replace
+from typing import Generic
 
-E = TypeVar("E")
+from shopfloor.quality.evidence import (
+    SEVERITY,
+    Decision,
+    DetailEvidence,
+    E,
+    Evidence,
+    Finding,
+    Part,
+    Stage,
+    Timing,
+    Verdict,
+)
+from shopfloor.quality.rules import judge, rank, refine
 
 MAX_PARTS = 10_000
 """Parts kept at most; beyond it the oldest is closed, so that memory is bounded."""
 
-
-class Finding(enum.IntEnum):
-    """What a station says of a part; values of InspectionResult.VERDICT_*."""
-
-    UNKNOWN = 0
-    PASS = 1
-    FAIL = 2
-    SUSPECT = 3
-
-
-class Verdict(enum.IntEnum):
-    """What the line says of a part; values of PartVerdict.VERDICT_*."""
-
-    UNKNOWN = 0
-    PASS = 1
-    FAIL = 2
-    REVIEW = 3
-
-
-class Timing(enum.IntEnum):
-    """When evidence came; values of PartVerdict.TIMING_*. A larger one is worse."""
-
-    UNKNOWN = 0
-    ON_TIME = 1
-    LATE = 2
-    MISSING = 3
-
-
-_SEVERITY = {Verdict.UNKNOWN: 0, Verdict.PASS: 1, Verdict.REVIEW: 2, Verdict.FAIL: 3}
-
-
-@dataclass(frozen=True)
-class Evidence(Generic[E]):
-    """One station's finding. `source` is whatever the caller wants back, such as the message."""
-
-    camera: str
-    sequence: int
-    finding: Finding
-    reason: str
-    source: E
-    timing: Timing = Timing.ON_TIME
-
-
-@dataclass(frozen=True)
-class Decision(Generic[E]):
-    """A verdict to publish. `revision` counts from 1; the highest one is in force."""
-
-    part_id: str
-    revision: int
-    verdict: Verdict
-    timing: Timing
-    reasons: tuple[str, ...]
-    evidence: tuple[Evidence[E], ...]
-    missing: tuple[str, ...]
-    exposure_ns: int
-    first_seen_ns: int
-    decided_ns: int
-
-
-@dataclass
-class _Part(Generic[E]):
-    part_id: str
-    exposure_ns: int
-    first_seen_ns: int
-    expected: set[str]
-    evidence: dict[str, Evidence[E]] = field(default_factory=dict)
-    decision: Decision[E] | None = None
+MAX_DETAILS = 256
+"""Answers of the detail tier kept of one part."""
 
 
 class PartLedger(Generic[E]):
     """Open and lately decided parts of a line.
 
     cameras: the cameras of the line. every_camera: a part needs all of them, not only those that
-    saw it. deadline_ms: from a part's first frame to its verdict. remember_s: how long a decided
-    part is kept. `counts` holds repeated, late and unexpected evidence.
+    saw it. deadline_ms: from a part's first frame to its verdict. detail_deadline_ms: from there
+    to its final one where a frame was SUSPECT; 0: there is no detail tier. scrap_from_mm: see
+    `rules.refine`. remember_s: how long a decided part is kept.
+    `counts` holds repeated, late, missing and forced evidence.
     """
 
     def __init__(
@@ -104,13 +53,17 @@ class PartLedger(Generic[E]):
         every_camera: bool,
         deadline_ms: float,
         remember_s: float,
+        detail_deadline_ms: float = 0.0,
+        scrap_from_mm: float = 0.0,
     ) -> None:
         self.cameras = cameras
         self.every_camera = every_camera
         self.deadline_ms = deadline_ms
         self.remember_s = remember_s
+        self.detail_deadline_ms = detail_deadline_ms
+        self.scrap_from_mm = scrap_from_mm
         self.counts: Counter[str] = Counter()
-        self._parts: OrderedDict[str, _Part[E]] = OrderedDict()
+        self._parts: OrderedDict[str, Part[E]] = OrderedDict()
 
     @property
     def open_parts(self) -> int:
@@ -138,91 +91,121 @@ class PartLedger(Generic[E]):
         if known is not None and known.sequence == evidence.sequence:
             self.counts["repeated evidence"] += 1
             return decisions
-        late = now_ns - part.first_seen_ns > self.deadline_ms * 1e6
-        if late:
+        if self._age_ms(part, now_ns) > self.deadline_ms:
             self.counts["late evidence"] += 1
             evidence = replace(evidence, timing=Timing.LATE)
-        if known is not None and _rank(known.finding) > _rank(evidence.finding):
+        if evidence.finding is Finding.SUSPECT and self.detail_deadline_ms:
+            part.suspects.add((evidence.camera, evidence.sequence))
+        if known is not None and rank(known.finding) > rank(evidence.finding):
             # Several frames of one part at one station: the worst of them counts.
             evidence = replace(known, timing=max(known.timing, evidence.timing))
         part.evidence[evidence.camera] = evidence
-        if part.decision is not None or not (part.expected - part.evidence.keys()):
-            decision = self._decide(part, now_ns)
-            if decision is not None:
-                decisions.append(decision)
+        if part.decision is not None or not part.missing:
+            decisions += self._decide(part, now_ns)
+        return decisions
+
+    def add_detail(
+        self, part_id: str, detail: DetailEvidence[E], exposure_ns: int, now_ns: int
+    ) -> list[Decision[E]]:
+        """The detail tier answered one crop, perhaps before the station itself was heard."""
+        decisions = self.seen(part_id, detail.camera, exposure_ns, now_ns)
+        part = self._parts[part_id]
+        key = (*detail.frame, detail.index)
+        if key in part.details:
+            self.counts["repeated detail"] += 1
+            return decisions
+        if len(part.details) >= MAX_DETAILS:
+            self.counts["detail beyond the bound"] += 1
+            return decisions
+        if self._age_ms(part, now_ns) > self.detail_deadline_ms:
+            self.counts["late detail"] += 1
+            detail = replace(detail, timing=Timing.LATE)
+        part.details[key] = detail
+        if part.decision is not None:
+            decisions += self._decide(part, now_ns)
         return decisions
 
     def expire(self, now_ns: int) -> list[Decision[E]]:
         """Verdicts of the parts whose deadline has passed; forgets parts decided long ago."""
         decisions = []
         for part in list(self._parts.values()):
+            age_ms = self._age_ms(part, now_ns)
             if part.decision is None:
-                if now_ns - part.first_seen_ns > self.deadline_ms * 1e6:
-                    self.counts["missing evidence"] += len(part.expected - part.evidence.keys())
-                    decision = self._decide(part, now_ns)
-                    if decision is not None:
-                        decisions.append(decision)
+                if age_ms > self.deadline_ms:
+                    self.counts["missing evidence"] += len(part.missing)
+                    decisions += self._decide(part, now_ns)
+            elif part.decision.stage is not Stage.FINAL:
+                if age_ms > self.detail_deadline_ms:
+                    self.counts["missing detail"] += len(part.awaited)
+                    decisions += self._decide(part, now_ns)
             elif now_ns - part.decision.decided_ns > self.remember_s * 1e9:
                 del self._parts[part.part_id]
         return decisions
 
+    def _age_ms(self, part: Part[E], now_ns: int) -> float:
+        return (now_ns - part.first_seen_ns) / 1e6
+
     def _open(
         self, part_id: str, exposure_ns: int, now_ns: int
-    ) -> tuple[_Part[E], list[Decision[E]]]:
+    ) -> tuple[Part[E], list[Decision[E]]]:
         expected = set(self.cameras) if self.every_camera else set()
-        part: _Part[E] = _Part(part_id, exposure_ns, now_ns, expected)
+        part: Part[E] = Part(part_id, exposure_ns, now_ns, expected)
         self._parts[part_id] = part
-        forced = []
+        forced: list[Decision[E]] = []
         while len(self._parts) > MAX_PARTS:
             _, oldest = self._parts.popitem(last=False)
             if oldest.decision is None:
                 self.counts["closed by the memory bound"] += 1
-                decision = self._decide(oldest, now_ns)
-                if decision is not None:
-                    forced.append(decision)
+                forced += self._decide(oldest, now_ns)
         return part, forced
 
-    def _decide(self, part: _Part[E], now_ns: int) -> Decision[E] | None:
-        """The verdict that the evidence gives now; None where nothing changes."""
-        missing = tuple(sorted(part.expected - part.evidence.keys()))
-        evidence = tuple(part.evidence[camera] for camera in sorted(part.evidence))
-        verdict, reasons = _judge(evidence, missing)
-        timing = max([e.timing for e in evidence] + [Timing.MISSING] * bool(missing))
+    def _decide(self, part: Part[E], now_ns: int) -> list[Decision[E]]:
+        """The verdict that the evidence gives now; none where nothing changes."""
         before = part.decision
-        if before is not None:
-            if _SEVERITY[verdict] < _SEVERITY[before.verdict]:
-                reasons = (f"stays {before.verdict.name}: decided before this came", *reasons)
-                verdict = before.verdict
-            if verdict is before.verdict and evidence == before.evidence:
-                return None
-        part.decision = Decision(
+        verdict, reasons = judge(part, two_tiers=self.detail_deadline_ms > 0.0)
+        final = before is not None and before.stage is Stage.FINAL
+        if before is not None and final and SEVERITY[verdict] < SEVERITY[before.verdict]:
+            reasons = (f"stays {before.verdict.name}: decided before this came", *reasons)
+            verdict = before.verdict
+        evidence = tuple(part.evidence[camera] for camera in sorted(part.evidence))
+        details = tuple(part.details[key] for key in sorted(part.details))
+        awaited = part.awaited
+        waits = bool(awaited) and self._age_ms(part, now_ns) <= self.detail_deadline_ms
+        stage = Stage.FINAL
+        if waits and not final:
+            stage = Stage.INITIAL if before is None else Stage.REFINED
+        if awaited and not waits:
+            gaps = tuple(f"{c} frame {n}: detail MISSING by the deadline" for c, n in awaited)
+            reasons = (*reasons, *gaps) if verdict is Verdict.FAIL else (*gaps, *reasons)
+        timings = [Timing.UNKNOWN, *(e.timing for e in evidence), *(d.timing for d in details)]
+        if part.missing or (awaited and not waits):
+            timings.append(Timing.MISSING)
+        decision = Decision(
             part_id=part.part_id,
             revision=before.revision + 1 if before is not None else 1,
             verdict=verdict,
-            timing=timing,
+            refinement=refine(part, verdict, self.scrap_from_mm),
+            stage=stage,
+            timing=max(timings),
             reasons=reasons,
             evidence=evidence,
-            missing=missing,
+            details=details,
+            missing=part.missing,
+            awaited=awaited,
             exposure_ns=part.exposure_ns,
             first_seen_ns=part.first_seen_ns,
             decided_ns=now_ns,
         )
-        return part.decision
+        if before is not None and not _news(before, decision):
+            return []
+        part.decision = decision
+        return [decision]
 
 
-def _rank(finding: Finding) -> int:
-    return (Finding.PASS, Finding.SUSPECT, Finding.UNKNOWN, Finding.FAIL).index(finding)
-
-
-def _judge(
-    evidence: tuple[Evidence[E], ...], missing: tuple[str, ...]
-) -> tuple[Verdict, tuple[str, ...]]:
-    reasons = [f"{e.camera}: {e.finding.name}: {e.reason}" for e in evidence]
-    gaps = [f"{camera}: MISSING: no result by the deadline" for camera in missing]
-    failing = [e for e in evidence if e.finding is Finding.FAIL]
-    if failing:
-        first = [f"{e.camera}: {e.finding.name}: {e.reason}" for e in failing]
-        return Verdict.FAIL, (*first, *(r for r in reasons if r not in first), *gaps)
-    if missing or not evidence or any(e.finding is not Finding.PASS for e in evidence):
-        return Verdict.REVIEW, (*gaps, *reasons)
-    return Verdict.PASS, tuple(reasons)
+def _news(before: Decision[E], after: Decision[E]) -> bool:
+    """Whether the line has to hear of it: one answer of several that changes nothing is no news."""
+    if before.evidence != after.evidence or before.timing is not after.timing:
+        return True
+    if before.verdict is not after.verdict or before.refinement is not after.refinement:
+        return True
+    return before.stage is not after.stage and after.stage is Stage.FINAL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shopfloor.ros.parameters import BaseParameters, param
+from shopfloor.ros.parameters import BaseParameters, ParameterProblem, param
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,24 @@ class QualityGateParameters(BaseParameters):
         le=600_000.0,
         live=True,
     )
+    detail_deadline_ms: float = param(
+        0.0,
+        "From a part's first frame to its final verdict where a station was SUSPECT and the detail "
+        "tier is asked; 0: there is no detail tier.",
+        unit="ms",
+        ge=0.0,
+        le=600_000.0,
+        live=True,
+    )
+    scrap_from_mm: float = param(
+        0.0,
+        "A confirmed defect of at least this length scraps the part, a shorter one is reworked; "
+        "0: every one scraps. One of unknown size scraps.",
+        unit="mm",
+        ge=0.0,
+        le=10_000.0,
+        live=True,
+    )
     remember_s: float = param(
         30.0,
         "How long a decided part is remembered, to recognise late and repeated results.",
@@ -36,3 +54,12 @@ class QualityGateParameters(BaseParameters):
         ge=1.0,
         le=3600.0,
     )
+
+    def problems(self) -> list[ParameterProblem]:
+        """Deadlines in the wrong order."""
+        found = super().problems()
+        if 0.0 < self.detail_deadline_ms < self.deadline_ms:
+            allowed = f"0, or at least deadline_ms, {self.deadline_ms:g}"
+            text = f"{self.detail_deadline_ms:g} is not allowed; allowed: {allowed}"
+            found.append(ParameterProblem("detail_deadline_ms", text))
+        return found

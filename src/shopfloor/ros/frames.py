@@ -15,6 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 
+def whole() -> bool:
+    """Nobody overwrites this frame."""
+    return True
+
+
 @dataclass(frozen=True)
 class Frame:
     """One image with what is known of it. Shared between consumers: treat `image` as read-only.
@@ -28,6 +33,8 @@ class Frame:
     received_ns: steady clock (time.monotonic_ns) when the frame reached this host.
     cause: why there are no pixels: a frame that could not be read goes the way of all frames, with
         an empty image, so that nobody waits for its part.
+    intact: whether what was read of `image` so far was this frame. The pixels may lie in a ring in
+        shared memory that goes on turning: ask after the last read, and throw the work away if not.
     """
 
     image: npt.NDArray[np.generic]
@@ -38,6 +45,7 @@ class Frame:
     part_id: str
     received_ns: int
     cause: str = ""
+    intact: Callable[[], bool] = whole
 
     @property
     def readable(self) -> bool:

@@ -7,7 +7,7 @@ Arrays are H x W (mono, bayer), H x W x 3 (bgr8, rgb8), H x W x 4 (bgra8, rgba8)
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -17,8 +17,16 @@ if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
     from sensor_msgs.msg import CompressedImage, Image
 
+# A node's threads are its own: OpenCV's pool takes the core that the next node needs, and on two
+# cores its second thread makes pre- and postprocessing slower at p99, not faster.
+cv2.setNumThreads(1)
+
 AnyImage = npt.NDArray[np.generic]
 Bgr = npt.NDArray[np.uint8]
+
+
+BIG_ENDIAN = sys.byteorder == "big"
+"""Byte order of 16-bit pixels in this machine's memory."""
 
 
 class ImageError(ValueError):
@@ -102,14 +110,15 @@ def to_message(image: AnyImage, encoding: str, stamp: Time, frame_id: str) -> Im
     message.header.frame_id = frame_id
     message.height, message.width = image.shape[:2]
     message.encoding = encoding
-    message.is_bigendian = int(sys.byteorder == "big")
-    message.step = _row_bytes(image)
+    message.is_bigendian = int(BIG_ENDIAN)
+    message.step = row_bytes(image)
     # Into the message's own array: assigning one would copy it again.
     message.data.frombytes(np.ascontiguousarray(image).data.cast("B"))
     return message
 
 
-def _row_bytes(image: AnyImage) -> int:
+def row_bytes(image: AnyImage) -> int:
+    """Bytes of one row without padding."""
     return int(image.itemsize * np.prod(image.shape[1:], dtype=np.int64))
 
 
@@ -119,26 +128,37 @@ def from_message(message: Image) -> AnyImage:
     Raises ImageError on an unknown encoding, a zero size, a step shorter than a row, or less data
     than step x height.
     """
-    channels, dtype, _ = _layout(message.encoding)
-    height, width, step = message.height, message.width, message.step
-    row_bytes = width * channels * np.dtype(dtype).itemsize
+    return from_buffer(
+        message.data,
+        message.encoding,
+        message.width,
+        message.height,
+        message.step,
+        bool(message.is_bigendian),
+    )
+
+
+def from_buffer(
+    data: Any, encoding: str, width: int, height: int, step: int, is_bigendian: bool
+) -> AnyImage:
+    """As `from_message`, of any object with the buffer protocol; step: bytes from row to row."""
+    channels, dtype, _ = _layout(encoding)
+    row = width * channels * np.dtype(dtype).itemsize
     if height == 0 or width == 0:
         raise ImageError(f"the image is {width} x {height}; allowed: at least 1 x 1")
-    if step < row_bytes:
+    if step < row:
+        raise ImageError(f"step is {step} bytes; a row of {width} {encoding} is {row}")
+    if len(data) < step * (height - 1) + row:
         raise ImageError(
-            f"step is {step} bytes; a row of {width} {message.encoding} is {row_bytes}"
-        )
-    if len(message.data) < step * (height - 1) + row_bytes:
-        raise ImageError(
-            f"data has {len(message.data)} bytes; {height} rows of step {step} need {step * height}"
+            f"data has {len(data)} bytes; {height} rows of step {step} need {step * height}"
         )
     if step % np.dtype(dtype).itemsize:
         raise ImageError(f"step {step} is no multiple of a {np.dtype(dtype)}")
-    big_endian = bool(message.is_bigendian) and np.dtype(dtype).itemsize > 1
+    big_endian = is_bigendian and np.dtype(dtype).itemsize > 1
     wire = np.dtype(dtype).newbyteorder(">" if big_endian else "<")
     shape = (height, width) if channels == 1 else (height, width, channels)
     strides = (step, wire.itemsize * channels, wire.itemsize)[: len(shape)]
-    pixels: AnyImage = np.ndarray(shape, dtype=wire, buffer=message.data, strides=strides)
+    pixels: AnyImage = np.ndarray(shape, dtype=wire, buffer=data, strides=strides)
     return pixels if wire.isnative else pixels.astype(dtype)
 
 

@@ -21,9 +21,10 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Generic, TypeVar
 
+from rclpy.action import ActionServer, CancelResponse
 from rclpy.client import Client
 from rclpy.clock import Clock, ClockType
 from rclpy.guard_condition import GuardCondition
@@ -191,6 +192,35 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         service = self.create_service(message_type(row.type), row.resolve(**names), answer)
         self._endpoints.append((self.destroy_service, service))
         return service
+
+    def action(
+        self,
+        key: str,
+        execute: Callable[[Any], Coroutine[Any, Any, Any]],
+        *,
+        cancel: Callable[[Any], None] = lambda goal: None,
+        **names: str,
+    ) -> ActionServer:
+        """An action server by key; goals run as coroutines on the executor thread.
+
+        execute(goal) awaits what takes long and returns the result; it ends the goal itself.
+        cancel(goal): somebody asked for it; every cancel is accepted.
+        """
+        row = interface(key)
+
+        def cancelled(goal: Any) -> CancelResponse:
+            self._guarded(cancel, key)(goal)
+            return CancelResponse.ACCEPT
+
+        server = ActionServer(
+            self,
+            message_type(row.type),
+            row.resolve(**names),
+            execute,
+            cancel_callback=cancelled,
+        )
+        self._endpoints.append((lambda old: old.destroy(), server))
+        return server
 
     def client(self, key: str, **names: str) -> Client:
         """A service client by key; only ever `call_async`, never `call`."""

@@ -25,6 +25,7 @@ from shopfloor.ros.parameters import (
     ParameterError,
     ParameterProblem,
     ParameterSpec,
+    build,
     coerce,
     specs,
     validate,
@@ -84,13 +85,15 @@ class NodeParameters(Generic[P]):
             for key, parameter in self._node._parameter_overrides.items()
             if not key.startswith(_FOREIGN_PREFIXES)
         }
-        for problem in validate(self._cls, overrides):
-            self._problems[problem.key] = problem
+        # What is wrong starts at its default, so that the values in force always fit each other.
+        good = overrides
+        while problems := validate(self._cls, good):
+            self._problems.update({problem.key: problem for problem in problems})
+            kept = {key: value for key, value in good.items() if key not in self._problems}
+            good = kept if len(kept) < len(good) else {}
+        self.value = build(self._cls, good)
         for spec in self._specs.values():
-            value = spec.default
-            if spec.name in overrides and spec.name not in self._problems:
-                value = coerce(spec, overrides[spec.name])
-                self.value = replace(self.value, **{spec.name: value})
+            value = getattr(self.value, spec.name)
             ros_value = list(value) if spec.is_array else value
             self._node.declare_parameter(
                 spec.name, ros_value, _descriptor(spec), ignore_override=True
@@ -112,6 +115,7 @@ class NodeParameters(Generic[P]):
         return Parameter(parameter.name, value=value)
 
     def _check(self, parameters: list[Parameter]) -> SetParametersResult:
+        changes: dict[str, Any] = {}
         for parameter in parameters:
             spec = self._specs.get(parameter.name)
             if spec is None:
@@ -123,9 +127,12 @@ class NodeParameters(Generic[P]):
                     "deactivate and clean up the node first",
                 )
             try:
-                coerce(spec, parameter.value)
+                changes[spec.name] = coerce(spec, parameter.value)
             except ParameterError as error:
                 return SetParametersResult(successful=False, reason=str(error))
+        problems = replace(self.value, **changes).problems() if changes else []
+        if problems:
+            return SetParametersResult(successful=False, reason="; ".join(map(str, problems)))
         return SetParametersResult(successful=True)
 
     def _accept(self, parameters: list[Parameter]) -> None:

@@ -126,6 +126,10 @@ class BaseParameters:
         "", "Name of this host in the plant file; empty: the machine's host name.", read_only=True
     )
 
+    def problems(self) -> list[ParameterProblem]:
+        """What no single bound can say: values that don't fit each other, texts of a wrong form."""
+        return []
+
 
 def specs(cls: type[Any]) -> dict[str, ParameterSpec]:
     """The parameters of a dataclass, in declaration order.
@@ -209,6 +213,9 @@ def validate(cls: type[Any], values: Mapping[str, Any]) -> list[ParameterProblem
             coerce(known[key], value)
         except ParameterError as error:
             problems.extend(error.problems)
+    if not problems and issubclass(cls, BaseParameters):
+        typed = {key: coerce(known[key], value) for key, value in values.items()}
+        problems.extend(cls(**typed).problems())
     return problems
 
 

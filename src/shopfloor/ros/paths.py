@@ -76,3 +76,32 @@ def run_folder() -> Path:
     if (runtime := os.environ.get("XDG_RUNTIME_DIR")) and Path(runtime).is_dir():
         return Path(runtime) / "shopfloor"
     return Path(tempfile.gettempdir()) / f"shopfloor-{os.getuid()}"
+
+
+def state_folder() -> Path:
+    """The folder of what a node must know after a restart; it need not exist yet.
+
+    SHOPFLOOR_STATE_DIR, else systemd's STATE_DIRECTORY, else shopfloor/ in XDG_STATE_HOME
+    (~/.local/state where that is not set). One folder per ROS domain, so that two graphs on a
+    machine don't share their memory.
+    """
+    domain = f"domain_{os.environ.get('ROS_DOMAIN_ID') or '0'}"
+    if named := os.environ.get("SHOPFLOOR_STATE_DIR"):
+        return Path(named) / domain
+    if systemd := os.environ.get("STATE_DIRECTORY"):
+        return Path(systemd.split(":")[0]) / domain
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "shopfloor" / domain
+
+
+def cache_folder() -> Path:
+    """The folder of what can be built again, engines for example; it need not exist yet.
+
+    SHOPFLOOR_CACHE_DIR, else systemd's CACHE_DIRECTORY, else shopfloor/ in XDG_CACHE_HOME
+    (~/.cache where that is not set).
+    """
+    if named := os.environ.get("SHOPFLOOR_CACHE_DIR"):
+        return Path(named)
+    if systemd := os.environ.get("CACHE_DIRECTORY"):
+        return Path(systemd.split(":")[0])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shopfloor"

@@ -6,8 +6,6 @@ import threading
 from datetime import datetime, timezone
 from typing import Any
 
-from rcl_interfaces.msg import SetParametersResult
-from rclpy.parameter import Parameter
 from shopfloor_msgs.msg import Detection, PartTruth
 
 from shopfloor.ros.diagnostics import Level, Status
@@ -46,15 +44,12 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
         self._stopping = threading.Event()
         self._defective = 0
         super().__init__(name, **node_arguments)
-        self.add_on_set_parameters_callback(_check_faults)
 
     def setup(self) -> None:
         """Check everything and start to render ahead."""
         params = self.params
         if len(params.batch.encode()) > _BATCH_BYTES:
             raise NodeError(f"batch: {params.batch!r} is longer than {_BATCH_BYTES} bytes")
-        for fault in params.faults:
-            parse_fault(fault)
         started = datetime.fromtimestamp(self.now_ns() / 1e9, timezone.utc)
         self._settings = BeltSettings(
             parts_per_minute=params.parts_per_minute,
@@ -224,19 +219,6 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
         if not counters.readers:
             return Status(Level.WARN, "no camera is connected", values)
         return Status(Level.OK, f"{self.params.parts_per_minute:g} parts a minute", values)
-
-
-def _check_faults(parameters: list[Parameter]) -> SetParametersResult:
-    """Refuse a timetable that cannot be read, rather than lose the one that is in force."""
-    for parameter in parameters:
-        if parameter.name != "faults":
-            continue
-        try:
-            for fault in parameter.value or ():
-                parse_fault(str(fault))
-        except ValueError as error:
-            return SetParametersResult(successful=False, reason=f"faults: {error}")
-    return SetParametersResult(successful=True)
 
 
 def main() -> None:

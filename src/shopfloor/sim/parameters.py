@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shopfloor.ros.parameters import BaseParameters, param
+from shopfloor.ros.parameters import BaseParameters, ParameterProblem, param
+from shopfloor.sim.faults import parse_fault
 from shopfloor.sim.parts import KINDS, MAX_SIZE_PX, MIN_SIZE_PX
 
 
@@ -27,7 +28,8 @@ class LineSimulatorParameters(BaseParameters):
     distinct_parts: int = param(
         0,
         "After so many parts the pictures come again, with new part ids; 0: every part is new. "
-        "Spares the renderer at high rates; the pictures stay in memory.",
+        "Spares the renderer at high rates; the pictures stay in memory. 1 looks like a sensor "
+        "that is frozen, which the camera node does not pass on.",
         ge=0,
         le=1000,
     )
@@ -52,3 +54,13 @@ class LineSimulatorParameters(BaseParameters):
         "setting, for example unplug@20+3. Kinds: unplug, freeze, corrupt, gap.",
         live=True,
     )
+
+    def problems(self) -> list[ParameterProblem]:
+        """A timetable of faults that cannot be read."""
+        found = []
+        for fault in self.faults:
+            try:
+                parse_fault(fault)
+            except ValueError as error:
+                found.append(ParameterProblem("faults", str(error)))
+        return found

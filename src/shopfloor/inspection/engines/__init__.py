@@ -15,8 +15,17 @@ import numpy.typing as npt
 
 from shopfloor.inspection.model import ModelPackage
 
-BACKENDS = {"onnxruntime": "shopfloor.inspection.engines.onnxruntime"}
-"""Name of an engine -> module with a function `load(package, options) -> Engine`."""
+_HERE = "shopfloor.inspection.engines"
+BACKENDS = {
+    "onnxruntime": f"{_HERE}.onnxruntime",
+    "onnxruntime-cuda": f"{_HERE}.onnxruntime",
+    "onnxruntime-tensorrt": f"{_HERE}.onnxruntime",
+    "openvino": f"{_HERE}.openvino",
+    "tensorrt": f"{_HERE}.tensorrt",
+}
+"""Name of an engine -> module with a function `load(name, package, options) -> Engine`."""
+
+PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 
 
 class EngineError(Exception):
@@ -27,7 +36,7 @@ class EngineError(Exception):
 class EngineOptions:
     """What all backends understand.
 
-    threads: CPU threads for one inference. precision: asked for; empty: the model's own.
+    threads: CPU threads for one inference. precision: one of PRECISIONS; empty: float32.
     """
 
     threads: int = 1
@@ -43,7 +52,7 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """A loaded model. All methods are called on one thread."""
+    """A loaded model. All methods are called by one thread at a time."""
 
     def infer(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         """Raw outputs for a (B, 3, H, W) batch; the arrays belong to the caller.
@@ -59,12 +68,26 @@ class Engine(Protocol):
 
 
 def load_engine(name: str, package: ModelPackage, options: EngineOptions) -> Engine:
-    """Load `package` into the engine `name` and check its tensors; raises EngineError."""
+    """Load `package` into the engine `name` and check its tensors; raises EngineError.
+
+    Nothing has compared its outputs with the reference yet: a node takes
+    `shopfloor.inspection.parity.open_engine`.
+    """
     if name not in BACKENDS:
         raise EngineError(f"engine {name!r} is not known; allowed: {', '.join(BACKENDS)}")
     try:
         backend = importlib.import_module(BACKENDS[name])
     except ImportError as error:
         raise EngineError(f"engine {name} is not installed on this host: {error}") from error
-    engine: Engine = backend.load(package, options)
+    engine: Engine = backend.load(name, package, options)
     return engine
+
+
+def chosen_precision(name: str, options: EngineOptions, allowed: tuple[str, ...]) -> str:
+    """The precision asked for; raises EngineError when the engine `name` does not have it."""
+    precision = options.precision or "float32"
+    if precision not in allowed:
+        raise EngineError(
+            f"engine {name} has no precision {precision!r}; allowed: {', '.join(allowed)}"
+        )
+    return precision

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime: on the CPU, and on the providers of its GPU build."""
 
 from __future__ import annotations
 
@@ -6,18 +6,30 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from shopfloor.inspection.engines import EngineError, EngineInfo, EngineOptions
+from shopfloor.inspection.engines import (
+    EngineError,
+    EngineInfo,
+    EngineOptions,
+    chosen_precision,
+)
+from shopfloor.inspection.engines.precisions import onnx_of
+from shopfloor.inspection.engines.tensors import Tensor, check_tensors
 from shopfloor.inspection.model import ModelPackage
-from shopfloor.inspection.yolo import OutputError
 
-_FLOAT = "tensor(float)"
+_PROVIDERS = {
+    "onnxruntime": "CPUExecutionProvider",
+    "onnxruntime-cuda": "CUDAExecutionProvider",
+    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
+}
+_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 
 
 class OnnxRuntimeEngine:
-    """One session on the CPU provider; made by `load`."""
+    """One session; made by `load`."""
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, info: EngineInfo) -> None:
         self._session: onnxruntime.InferenceSession | None = session
+        self._info = info
         self._input = session.get_inputs()[0].name
         self._outputs = [output.name for output in session.get_outputs()]
 
@@ -38,50 +50,58 @@ class OnnxRuntimeEngine:
         self._session = None
 
     def describe(self) -> EngineInfo:
-        """Version and precision."""
-        return EngineInfo(f"onnxruntime {onnxruntime.__version__} CPU", "float32")
+        """Version, provider and precision."""
+        return self._info
 
 
-def load(package: ModelPackage, options: EngineOptions) -> OnnxRuntimeEngine:
+def load(name: str, package: ModelPackage, options: EngineOptions) -> OnnxRuntimeEngine:
     """A session for the package's model, its tensors checked; raises EngineError."""
-    if options.precision not in ("", "float32"):
+    provider = _PROVIDERS[name]
+    on_cpu = name == "onnxruntime"
+    allowed = ("float32", "int8") if on_cpu else ("float32", "float16", "int8")
+    precision = chosen_precision(name, options, allowed)
+    there = onnxruntime.get_available_providers()
+    if provider not in there:
         raise EngineError(
-            f"engine onnxruntime has no precision {options.precision!r}; allowed: float32"
+            f"engine {name} needs {provider}; this onnxruntime {onnxruntime.__version__} has "
+            f"{', '.join(there)} (the GPU providers come with onnxruntime-gpu)"
         )
+    content = onnx_of(package, precision, symmetric=name == "onnxruntime-tensorrt")
+    try:
+        session = _session(content, options, provider)
+    except Exception as error:  # its exceptions share no base class but this one
+        raise EngineError(f"{package.path}: ONNX Runtime can't load it: {error}") from error
+    used = session.get_providers()
+    if used[0] != provider:  # it falls back to the CPU without an error
+        raise EngineError(f"engine {name}: {provider} can't run here, only {', '.join(used)}")
+    check_tensors(
+        package,
+        [_tensor(value) for value in session.get_inputs()],
+        [_tensor(value) for value in session.get_outputs()],
+    )
+    device = provider.removesuffix("ExecutionProvider")
+    info = EngineInfo(f"onnxruntime {onnxruntime.__version__} {device}", precision)
+    return OnnxRuntimeEngine(session, info)
+
+
+def from_bytes(content: bytes, options: EngineOptions, info: EngineInfo) -> OnnxRuntimeEngine:
+    """An ONNX file on the CPU, unchecked: for a model that is being built. Raises EngineError."""
+    try:
+        return OnnxRuntimeEngine(_session(content, options, _PROVIDERS["onnxruntime"]), info)
+    except Exception as error:  # its exceptions share no base class but this one
+        raise EngineError(f"ONNX Runtime can't load the model: {error}") from error
+
+
+def _session(content: bytes, options: EngineOptions, provider: str) -> onnxruntime.InferenceSession:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
     # A spinning pool burns the cores that cameras and DDS need between two frames.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(
-            package.onnx, settings, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # its exceptions share no base class but this one
-        raise EngineError(f"{package.path}: ONNX Runtime can't load it: {error}") from error
-    _check_tensors(session, package)
-    return OnnxRuntimeEngine(session)
+    return onnxruntime.InferenceSession(content, settings, providers=[provider])
 
 
-def _check_tensors(session: onnxruntime.InferenceSession, package: ModelPackage) -> None:
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    names = [tensor.name for tensor in inputs]
-    if names != [package.input.name]:
-        raise EngineError(
-            f"{package.path}: input tensors are {names}; model.yaml says '{package.input.name}'"
-        )
-    wanted = [1, 3, package.input.height, package.input.width]
-    given = inputs[0].shape
-    fits = len(given) == 4 and all(
-        not isinstance(g, int) or g == w for g, w in zip(given, wanted, strict=True)
-    )
-    if not fits or inputs[0].type != _FLOAT:
-        raise EngineError(
-            f"{package.path}: input tensor '{names[0]}' is {inputs[0].type} {given}; "
-            f"model.yaml says {_FLOAT} {wanted}"
-        )
-    try:
-        package.output.check(outputs[0].name, tuple(outputs[0].shape))
-    except OutputError as error:
-        raise EngineError(f"{package.path}: {error}") from error
+def _tensor(value: onnxruntime.NodeArg) -> Tensor:
+    shape = tuple(length if isinstance(length, int) else None for length in value.shape)
+    return Tensor(value.name, _TYPES.get(value.type, value.type), shape)

@@ -1,0 +1,60 @@
+"""Part ids from a hardware trigger's count, so that a part sensor names parts without a PLC."""
+
+from __future__ import annotations
+
+import string
+import time
+from collections.abc import Callable
+
+_FIELDS = ("trigger", "series")
+
+
+class PartNumbers:
+    """Ids by a template such as `belt1-{series}-{trigger:06d}`.
+
+    trigger: the device's count of triggers; it goes on where frames are lost, so that a lost frame
+        costs its own part's id and no other's.
+    series: UTC time (`20260131T120000`) at which the count began anew: when the device was opened,
+        or its count ran backwards. Nobody knows how many parts passed while the camera was away, so
+        an id of before never comes again.
+
+    Without `{series}` the ids of several cameras on one trigger line agree. Once the count began
+    anew they could be another part's, so there are none from then on: `lost` says so.
+
+    Raises ValueError when the template is not usable.
+    """
+
+    def __init__(self, template: str, clock_s: Callable[[], float] = time.time) -> None:
+        self._template = template
+        self._clock_s = clock_s
+        self._series_s = 0
+        self._opening = 0
+        self._last = 0
+        self.lost = False
+        try:
+            fields = {field for _, field, _, _ in string.Formatter().parse(template) if field}
+            template.format(trigger=1, series="")
+        except (ValueError, KeyError, IndexError) as error:
+            raise ValueError(f"part_template {template!r}: {error}; {_allowed()}") from error
+        if "trigger" not in fields:
+            raise ValueError(f"part_template {template!r} has no {{trigger}}; {_allowed()}")
+        self._has_series = "series" in fields
+
+    def part_id(self, trigger: int, opening: int) -> str:
+        """The id of the part of that trigger; empty when none can be given (`trigger` 0: none).
+
+        opening: how often the device has been opened.
+        """
+        if trigger <= 0:
+            return ""
+        if trigger < self._last or opening != self._opening:
+            self.lost = self._last > 0 and not self._has_series
+            # Two within one second must differ, too.
+            self._series_s = max(int(self._clock_s()), self._series_s + 1)
+        self._last, self._opening = trigger, opening
+        series = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._series_s))
+        return "" if self.lost else self._template.format(trigger=trigger, series=series)
+
+
+def _allowed() -> str:
+    return "allowed: {trigger}, with a format such as :06d, and {series}"

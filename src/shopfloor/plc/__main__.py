@@ -1,0 +1,98 @@
+"""Keys and users for the OPC UA server: `python -m shopfloor.plc --help`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+
+import yaml
+from asyncua.crypto.cert_gen import setup_self_signed_certificate
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from shopfloor.plant.problems import PlantError
+from shopfloor.plc.mapping import load_mapping
+from shopfloor.plc.opcua import APPLICATION, password_hash
+from shopfloor.ros.interfaces import INTERFACES, Kind
+
+EXAMPLES = """\
+examples:
+  python -m shopfloor.plc certificates /etc/shopfloor/plc --user plc1
+  python -m shopfloor.plc check config/plc/plc1.yaml
+"""
+
+
+def _certificates(args: argparse.Namespace) -> int:
+    """A self-signed certificate, its key, and a user; what is there already is kept."""
+    folder: Path = args.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    key, certificate, users = (folder / n for n in ("server.pem", "server.der", "users.yaml"))
+    os.umask(0o077)
+    asyncio.run(
+        setup_self_signed_certificate(
+            key,
+            certificate,
+            args.uri,
+            socket.gethostname(),
+            [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH],
+            {"organizationName": "shopfloor"},
+        )
+    )
+    print(f"{certificate} and {key}")
+    if args.user:
+        content = yaml.safe_load(users.read_text("utf-8")) if users.exists() else {}
+        password = args.password or getpass.getpass(f"password of {args.user}: ")
+        salt = secrets.token_hex(16)
+        content[args.user] = {"salt": salt, "sha256": password_hash(password, salt)}
+        users.write_text(yaml.safe_dump(content), "utf-8")
+        print(f"{users}: {args.user}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    """Read a mapping and say what it holds."""
+    try:
+        mapping = load_mapping(args.file, {r.key: r.kind is Kind.TOPIC for r in INTERFACES})
+    except PlantError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{args.file}: {mapping.plc}, {len(mapping.points)} points")
+    for point in mapping.points:
+        at = "" if point.register is None else f"input register {point.register}"
+        print(f"  {point.name:20} {point.kind.value:8} {at}")
+    for command in mapping.commands:
+        at = "" if command.register is None else f"holding register {command.register}"
+        fields = ", ".join(field.name for field in command.fields)
+        print(f"  {command.name:20} calls {command.service}({fields}) {at}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shopfloor.plc",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    certificates = verbs.add_parser("certificates", help="make a key, a certificate and a user")
+    certificates.add_argument("folder", type=Path)
+    certificates.add_argument("--user", help="add or change this user")
+    certificates.add_argument("--password", help="asked for where it is not given")
+    certificates.add_argument("--uri", default=APPLICATION, help="application URI")
+    certificates.set_defaults(run=_certificates)
+    check = verbs.add_parser("check", help="read a mapping and list what it holds")
+    check.add_argument("file", type=Path)
+    check.set_defaults(run=_check)
+    args = parser.parse_args(arguments)
+    return int(args.run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,296 @@
+"""plc_bridge: the line for a PLC, over OPC UA and Modbus TCP, and the PLC's commands for the line.
+
+The picture is rebuilt every cycle from the latest messages; commands go to the services of the
+graph with the PLC's own ids, so that what a PLC repeats acts once wherever it ends up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rclpy.client import Client
+from rclpy.guard_condition import GuardCondition
+from rclpy.task import Future
+from shopfloor_msgs.msg import LineState, PlcPicture
+from shopfloor_msgs.srv import PackMLCommand
+
+from shopfloor.plant.paths import config_folder
+from shopfloor.plant.problems import PlantError
+from shopfloor.plc.mapping import PlcMapping, load_mapping
+from shopfloor.plc.packml import Command as PackML
+from shopfloor.plc.parameters import PlcBridgeParameters
+from shopfloor.plc.picture import HEARTBEAT_WRAP, Bridge, HeartbeatWatch, Link, Picture
+from shopfloor.plc.port import Call, Reply, unanswered
+from shopfloor.plc.server import PlcServer
+from shopfloor.ros.commands import Reason
+from shopfloor.ros.diagnostics import Level, Status
+from shopfloor.ros.interfaces import INTERFACES, Kind
+from shopfloor.ros.main import run_node
+from shopfloor.ros.node import NodeError, ShopfloorNode
+
+_TOPICS = {row.key: row.kind is Kind.TOPIC for row in INTERFACES}
+_ID_MAX = 64
+_AGAIN_NS = 500_000_000
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A call on its way through the graph; asked again at `again_ns`, given up at `due_ns`."""
+
+    call: Call
+    reply: asyncio.Future[Reply]
+    due_ns: int
+    again_ns: int = 0
+    tries: int = 0
+    request: Any = None
+
+
+class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
+    """The executor's side: messages in, calls out. The servers run on a thread of their own."""
+
+    PARAMETERS = PlcBridgeParameters
+
+    def __init__(self, name: str = "plc_bridge", **node_arguments: Any) -> None:
+        self._server: PlcServer | None = None
+        self._wake: GuardCondition | None = None
+        super().__init__(name, **node_arguments)
+
+    def setup(self) -> None:
+        """Read the mapping, subscribe to what its points read."""
+        self._mapping = mapping = self._load()
+        self._picture = Picture(mapping)
+        self._watch = HeartbeatWatch(mapping.heartbeat_timeout_ms)
+        self._latest: dict[str, Any] = {}
+        self._cycle = 0
+        self._safe = False
+        self._holds = 0
+        self._link = Link.UNKNOWN
+        self._asked: queue.SimpleQueue[_Pending] = queue.SimpleQueue()
+        self._heard: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._refusals: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self._pending: list[_Pending] = []
+        for key in {*mapping.keys, "line_state"}:
+            self.subscription(key, partial(self._latest.__setitem__, key))
+        services = {command.service for command in mapping.commands} | {"packml_command"}
+        self._callers = {service: self.client(service) for service in services}
+        self._pictures = self.publisher("plc_picture", plc=mapping.plc)
+        self._wake = self.guard(self._take, "plc")
+        self.diagnostics.add("plc", self._plc_status)
+
+    def start(self) -> None:
+        """Open the ports."""
+        self._server = PlcServer(self._mapping, self._ask, self._heard_beat, self._on_refused)
+        self._server.start()
+        self._timer = self.steady_timer(self._mapping.cycle_ms / 1e3, self._tick)
+
+    def stop(self) -> None:
+        """Close the ports: a PLC sees its connection go."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+            self.release(self._timer)
+
+    def teardown(self) -> None:
+        """Forget the PLC."""
+        self.diagnostics.remove("plc")
+        self._wake = None
+
+    def _load(self) -> PlcMapping:
+        path = Path(self.params.mapping).expanduser()
+        if not path.is_absolute() and not path.exists():
+            path = config_folder() / path
+        try:
+            mapping = load_mapping(path, _TOPICS)
+        except PlantError as error:
+            raise NodeError(str(error)) from None
+        if mapping.opcua is None and mapping.modbus is None:
+            raise NodeError(f"{path}: neither 'opcua' nor 'modbus': no PLC could connect")
+        return mapping
+
+    # On the servers' thread ----------------------------------------------------------------------
+
+    async def _ask(self, call: Call) -> Reply:
+        loop = asyncio.get_running_loop()
+        due_ns = self.steady_ns() + int(self.params.answer_timeout_s * 1e9)
+        pending = _Pending(call, loop.create_future(), due_ns)
+        self._asked.put(pending)
+        self._trigger()
+        return await pending.reply
+
+    def _heard_beat(self, value: int) -> None:
+        self._heard.put(value)
+        self._trigger()
+
+    def _on_refused(self, what: str, why: str) -> None:
+        self._refusals.put((what, why))
+
+    def _trigger(self) -> None:
+        if self._wake is not None:
+            self._wake.trigger()
+
+    # On the executor's thread --------------------------------------------------------------------
+
+    def _take(self) -> None:
+        while not self._heard.empty():
+            self._watch.seen(self._heard.get(), self.steady_ns())
+        while not self._asked.empty():
+            self._pass_on(self._asked.get())
+
+    def _pass_on(self, pending: _Pending) -> None:
+        call = pending.call
+        client = self._callers[call.command.service]
+        if not client.service_is_ready():
+            self._answer(pending, unanswered(f"no node serves {client.srv_name}"))
+            return
+        try:
+            pending.request = self._request(client, call)
+        except (AssertionError, AttributeError, TypeError, ValueError) as error:
+            self.fault("plc command", f"{call.command.name}: {error}")
+            self._answer(pending, unanswered(f"{call.command.name}: {error}"))
+            return
+        self._pending.append(pending)
+        self._send(pending)
+
+    def _send(self, pending: _Pending) -> None:
+        """Ask, or ask again: a request may get lost while nodes find each other."""
+        pending.tries += 1
+        pending.again_ns = self.steady_ns() + _AGAIN_NS
+        future = self._callers[pending.call.command.service].call_async(pending.request)
+        future.add_done_callback(partial(self._on_answer, pending))
+
+    def _request(self, client: Client, call: Call) -> Any:
+        request = client.srv_type.Request()
+        request.command.caller = self._mapping.plc
+        request.command.command_id = call.command_id[:_ID_MAX]
+        request.command.person = call.person[:_ID_MAX]
+        request.command.reason = call.reason.encode()[:254].decode(errors="ignore")
+        request.command.expected_state = call.expected_state
+        for name, value in call.values.items():
+            setattr(request, name, value)
+        return request
+
+    def _on_answer(self, pending: _Pending, future: Future) -> None:
+        if pending not in self._pending:
+            return
+        self._pending.remove(pending)
+        if future.cancelled() or future.exception() is not None:
+            self._answer(pending, unanswered("the service's node went away"))
+            return
+        result = future.result().result
+        if pending.tries > 1 and result.reason == Reason.BUSY:
+            self._pending.append(pending)  # the first try is still being carried out
+            return
+        self._answer(
+            pending,
+            Reply(
+                result.outcome,
+                result.first_outcome,
+                result.reason,
+                result.text,
+                result.state,
+                settled=True,
+            ),
+        )
+
+    def _answer(self, pending: _Pending, reply: Reply) -> None:
+        def settle() -> None:
+            if not pending.reply.done():
+                pending.reply.set_result(reply)
+
+        if self._server is not None:
+            self._server.loop.call_soon_threadsafe(settle)
+
+    def _tick(self) -> None:
+        if self._server is None:
+            return
+        now = self.steady_ns()
+        self._cycle = (self._cycle + 1) % HEARTBEAT_WRAP
+        self._watch.connected(self._server.connections > 0)
+        for pending in [p for p in self._pending if p.due_ns < now]:
+            self._pending.remove(pending)
+            self.fault("plc command", f"no answer to '{pending.call.command_id}' in time")
+            self._answer(pending, unanswered("no answer in time"))
+        for pending in [p for p in self._pending if p.again_ns < now]:
+            self._send(pending)
+        while not self._refusals.empty():
+            what, why = self._refusals.get()
+            self.fault(what, why)
+        self._judge(self._watch.link(now))
+        bridge = Bridge(self._cycle, self._safe, int(self._link), self._cycle)
+        self._server.update(self._picture.values(self._latest, bridge))
+        for name, why in self._picture.broken.items():
+            self.fault("plc point", f"{name}: {why}")
+        self._publish(now)
+
+    def _judge(self, link: Link) -> None:
+        """A PLC that was there and is gone brings the safe state; its return ends it."""
+        if link is not self._link:
+            self.get_logger().info(f"{self._mapping.plc}: {link.name}")
+        lost = self._link is Link.OK and link in (Link.STALLED, Link.DOWN)
+        self._link = link
+        if link is Link.OK:
+            self._safe = False
+        if lost:
+            self._safe = True
+            line: LineState | None = self._latest.get("line_state")
+            running = line is not None and line.state == LineState.STATE_EXECUTE
+            if self.params.hold_on_lost_plc and running:
+                self._hold()
+
+    def _hold(self) -> None:
+        client = self._callers["packml_command"]
+        if not client.service_is_ready():
+            self.fault("hold", "no node serves the line's commands")
+            return
+        self._holds += 1
+        request = PackMLCommand.Request(packml_command=int(PackML.HOLD))
+        request.command.caller = self.get_name()
+        request.command.command_id = f"{self.now_ns()}-{self._holds}"
+        request.command.reason = f"{self._mapping.plc} {self._link.name.lower()}"
+        client.call_async(request)
+
+    def _publish(self, now: int) -> None:
+        line = self._latest.get("line_state") or LineState()
+        message = PlcPicture(
+            plc=self._mapping.plc,
+            cycle=self._cycle,
+            graph_heartbeat=self._cycle,
+            plc_heartbeat=self._watch.value,
+            plc_heartbeat_age_ms=self._watch.age_ms(now),
+            link=int(self._link),
+            safe_state=self._safe,
+            cause="" if self._link is Link.OK else f"the PLC's link is {self._link.name}",
+            line_state=line.state,
+            line_mode=line.mode,
+            stop_reason=line.stop_reason,
+        )
+        message.header.stamp = self.stamp(self.now_ns())
+        message.header.frame_id = self._mapping.plc
+        self._pictures.publish(message)
+
+    def _plc_status(self) -> Status:
+        connections = 0 if self._server is None else self._server.connections
+        values: dict[str, object] = {
+            "link": self._link.name,
+            "connections": connections,
+            "cycle": self._cycle,
+            "safe state": self._safe,
+        }
+        if self._link is Link.OK:
+            return Status(Level.OK, "the PLC's heartbeat moves", values)
+        level = Level.ERROR if self._safe else Level.STALE
+        return Status(level, f"the PLC's link is {self._link.name}", values)
+
+
+def main() -> None:
+    """`ros2 run shopfloor plc_bridge`."""
+    raise SystemExit(run_node(PlcBridgeNode))
+
+
+if __name__ == "__main__":
+    main()

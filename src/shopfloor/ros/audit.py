@@ -1,0 +1,153 @@
+"""An append-only log in which every line holds the hash of the one before. Needs no ROS.
+
+A line that is changed, taken out or put in breaks the chain; `verify` says where. The end of a file
+can be cut off without a trace in the file itself: compare `Tail` with one that was kept elsewhere.
+One line is one JSON object: n, stamp_ns, the entry's own fields, prev, sha256 (of the line without
+it, keys sorted, no spaces).
+
+    python -m shopfloor.ros.audit FILE...      # checks, and prints the tail to keep elsewhere
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GENESIS = "0" * 64
+RESERVED = frozenset({"n", "stamp_ns", "prev", "sha256"})
+
+
+class AuditError(ValueError):
+    """The chain is broken; the message names file, line and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The end of a log: how many lines, and the hash of the last."""
+
+    count: int = 0
+    sha256: str = GENESIS
+
+
+def verify(path: Path) -> Tail:
+    """Check every line of a log. Raises AuditError at the first that does not fit, OSError."""
+    tail = Tail()
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            tail = _follow(tail, line, f"{path}:{number}")
+    return tail
+
+
+def _follow(tail: Tail, line: bytes, where: str) -> Tail:
+    if not line.endswith(b"\n"):
+        raise AuditError(f"{where}: the last line is not whole")
+    try:
+        entry = json.loads(line)
+        claimed = entry.pop("sha256")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise AuditError(f"{where}: not an entry of an audit log") from None
+    if entry.get("n") != tail.count + 1:
+        raise AuditError(f"{where}: entry {entry.get('n')}, expected {tail.count + 1}")
+    if entry.get("prev") != tail.sha256:
+        raise AuditError(f"{where}: does not follow the entry before it")
+    if claimed != _hash(entry):
+        raise AuditError(f"{where}: was changed: its content does not give its hash")
+    return Tail(tail.count + 1, str(claimed))
+
+
+def _canonical(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _hash(entry: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(entry).encode()).hexdigest()
+
+
+class AuditLog:
+    """Writes one log. `torn`: a line that a power cut left unfinished, moved aside, or None."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens or makes the log.
+
+        Raises AuditError where the chain is broken, OSError where it cannot be written or another
+        process writes it.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file = path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.torn = self._move_torn_line_aside()
+            self._tail = verify(path)
+        except BlockingIOError:
+            self._file.close()
+            raise OSError(f"audit log {path}: another process writes it") from None
+        except AuditError:
+            self._file.close()
+            raise
+
+    @property
+    def tail(self) -> Tail:
+        """The end of the log as written."""
+        return self._tail
+
+    def append(self, stamp_ns: int, entry: Mapping[str, Any], flush: bool = False) -> Tail:
+        """Write an entry; it survives the end of the process, with `flush` a power cut too.
+
+        Raises ValueError where `entry` uses a reserved key, OSError.
+        """
+        if taken := RESERVED & entry.keys():
+            raise ValueError(f"reserved in an audit entry: {', '.join(sorted(taken))}")
+        count = self._tail.count + 1
+        whole: dict[str, Any] = {
+            **entry, "n": count, "stamp_ns": stamp_ns, "prev": self._tail.sha256,
+        }  # fmt: skip
+        sha256 = _hash(whole)
+        self._file.write(_canonical({**whole, "sha256": sha256}).encode() + b"\n")
+        self._file.flush()
+        if flush:
+            os.fsync(self._file.fileno())
+        self._tail = Tail(count, sha256)
+        return self._tail
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _move_torn_line_aside(self) -> Path | None:
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole == len(content):
+            return None
+        aside = self.path.with_name(f"{self.path.name}.torn")
+        with aside.open("ab") as torn:
+            torn.write(content[whole:] + b"\n")
+        self._file.truncate(whole)
+        return aside
+
+
+def main(files: Sequence[str]) -> int:
+    """Verify logs; exit code 1 where one is broken or cannot be read."""
+    if not files or files[0].startswith("-"):
+        print("usage: python -m shopfloor.ros.audit FILE...   (each an audit.jsonl)")
+        return 2
+    code = 0
+    for name in files:
+        try:
+            tail = verify(Path(name))
+            print(f"{name}: {tail.count} entries, unbroken; the last is {tail.sha256}")
+        except (AuditError, OSError) as error:
+            print(error, file=sys.stderr)
+            code = 1
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,375 @@
+"""thermal_watchdog: forecasts the heat of its host and says at which rung it may work."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rclpy.publisher import Publisher
+from rclpy.serialization import deserialize_message
+from shopfloor_msgs.msg import HostLoad, InspectionResult, ThermalState
+from shopfloor_msgs.srv import SetRung
+
+from shopfloor.plant.host_load import HostUsage, host_usage
+from shopfloor.ros.command_service import Commands
+from shopfloor.ros.commands import Reason, Refused
+from shopfloor.ros.diagnostics import Level, Status
+from shopfloor.ros.interfaces import interface
+from shopfloor.ros.main import run_node
+from shopfloor.ros.node import ShopfloorNode
+from shopfloor.ros.worker import Done, Worker
+from shopfloor.thermal import messages
+from shopfloor.thermal.board import Board
+from shopfloor.thermal.ladder import Ladder
+from shopfloor.thermal.nvml import Nvml
+from shopfloor.thermal.parameters import ThermalWatchdogParameters
+from shopfloor.thermal.rungs import Cause, Override
+from shopfloor.thermal.sensors import Sensors, parse_limit
+from shopfloor.thermal.sysfs import Fault
+from shopfloor.thermal.trust import TrustSettings
+from shopfloor.thermal.watchdog import (
+    Observation,
+    Observer,
+    Verdict,
+    Watchdog,
+    WatchdogSettings,
+    ZoneLevel,
+)
+
+PUBLISH_PERIOD_S = 0.5
+_LOAD_PERIOD_S = 5.0
+_RESULT_PERIOD_S = 0.1
+"""Results are taken apart this often; a whole one costs a millisecond, and p99 needs no more."""
+
+_FULL_PERCENT = 95.0
+
+
+class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
+    """Reads on its worker, decides on the executor, publishes at 2 Hz and at once on change."""
+
+    PARAMETERS = ThermalWatchdogParameters
+
+    def __init__(self, name: str = "thermal_watchdog", **node_arguments: Any) -> None:
+        self._nvml: Nvml | None = None
+        self._observer: Observer | None = None
+        self._watchdog: Watchdog | None = None
+        self._commands: Commands | None = None
+        self._worker: Worker[float, Observation] | None = None
+        self._seen: Observation | None = None
+        self._verdict: Verdict | None = None
+        self._load: HostUsage | None = None
+        self._said: Any = None
+        super().__init__(name, **node_arguments)
+
+    # Lifecycle ----------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Find the sensors."""
+        params = self.params
+        root = Path(params.system_root)
+        self._rungs = params.rungs()
+        self._nvml = Nvml() if params.nvml else None
+        sensors = Sensors(
+            root / "sys",
+            ignore=params.ignore_zones,
+            limits=[parse_limit(text) for text in params.zone_limits],
+            default_limit_celsius=params.default_limit_celsius,
+            expected=params.required_zones,
+        )
+        trust = TrustSettings(frozen_peers_celsius=params.frozen_peers_celsius)
+        self._observer = Observer(sensors, Board(root), self._nvml, trust)
+        self._watchdog = self._new_watchdog()
+        self._states = self.publisher("thermal_state", host=self.host)
+        self._temperatures: dict[str, Publisher] = {}
+        self._result_at_s = -math.inf
+        self.raw_subscription(
+            interface("inspection_result"), interface("inspection_result").name, self._on_result
+        )
+        self._commands = Commands(self)
+        self._commands.serve("set_rung", self._set_rung, report=self._report, host=self.host)
+        self._load_at_s = -math.inf
+        self._worker = self.worker("sensors", self._observe, self._observed)
+        self.steady_timer(params.sample_period_s, self._sample)
+        self.steady_timer(PUBLISH_PERIOD_S, self._publish)
+        self.diagnostics.add("temperature", self._temperature_status)
+        self.diagnostics.add("ladder", self._ladder_status)
+        self.diagnostics.add("host", self._host_status)
+        found = ", ".join(sensor.name for sensor in sensors.sensors) or "none"
+        self.get_logger().info(f"temperature sensors: {found}")
+
+    def start(self) -> None:
+        """The ladder begins anew; nothing is said before the sensors were read."""
+        self._seen = self._verdict = None
+        self._watchdog = self._new_watchdog()
+
+    def teardown(self) -> None:
+        """Give the devices back."""
+        for check in ("temperature", "ladder", "host"):
+            self.diagnostics.remove(check)
+        commands, self._commands = self._commands, None
+        if commands is not None:
+            commands.close()
+        self._worker = None
+        self._observer = None
+        self._watchdog = None
+        nvml, self._nvml = self._nvml, None
+        if nvml is not None:
+            nvml.close()
+
+    def _new_watchdog(self) -> Watchdog:
+        params = self.params
+        settings = WatchdogSettings(
+            required_zones=params.required_zones,
+            min_clock_fraction=params.min_clock_fraction,
+            expected_power_mode=params.expected_power_mode,
+        )
+        return Watchdog(Ladder(self._rungs, params.ladder_settings()), settings)
+
+    # Readings: worker ---------------------------------------------------------------------------
+
+    def _observe(self, now_s: float) -> Observation:
+        observer = self._observer
+        assert observer is not None
+        if now_s - self._load_at_s >= _LOAD_PERIOD_S:
+            self._load_at_s = now_s
+            self._load = host_usage(self.params.disk_folder)
+        return observer.observe(now_s)
+
+    # Decisions: executor ------------------------------------------------------------------------
+
+    def _now_s(self) -> float:
+        return self.steady_ns() / 1e9
+
+    def _sample(self) -> None:
+        worker, now_s = self._worker, self._now_s()
+        if worker is None or not self.is_active:
+            return
+        if not worker.progress().busy:
+            worker.put(now_s)
+        # A reading that hangs brings no observation: time alone makes the last one stale.
+        if self._seen is not None and now_s - self._seen.at_s > 2 * self.params.sample_period_s:
+            self._decide(now_s)
+
+    def _observed(self, done: Done[float, Observation]) -> None:
+        if done.error is not None:
+            self.fault("sensors", f"{type(done.error).__name__}: {done.error}")
+        if done.result is not None and self.is_active:
+            self._seen = done.result
+            self._decide(self._now_s())
+
+    def _decide(self, now_s: float) -> None:
+        watchdog, observer = self._watchdog, self._observer
+        if watchdog is None or observer is None:
+            return
+        rung = watchdog.ladder.state.rung
+        verdict = self._verdict = watchdog.decide(now_s, self._seen)
+        state = verdict.ladder
+        if state.rung != rung:
+            observer.load_changed()
+            names = self._rungs[rung].name, self._rungs[state.rung].name
+            self.get_logger().warning(
+                f"rung {rung} '{names[0]}' -> {state.rung} '{names[1]}' "
+                f"({state.cause.name.lower()}: {state.text})"
+            )
+        said = (
+            state.rung, state.next_rung, state.cause, verdict.sensors_lost, verdict.board.throttle,
+            state.override, tuple((z.sensor.name, z.fault) for z in verdict.zones),
+        )  # fmt: skip
+        if said != self._said:
+            self._said = said
+            self._publish()
+
+    def _publish(self) -> None:
+        verdict = self._verdict
+        if verdict is None or not self.is_active:
+            return
+        self._states.publish(self._message(verdict))
+        stamp = self._stamp(verdict.at_s)
+        for zone in verdict.zones[: messages.MAX_ZONES]:
+            name = _topic_name(zone.sensor.name)
+            if name not in self._temperatures:
+                self._temperatures[name] = self.publisher("temperature", host=self.host, zone=name)
+            if self._temperatures[name].get_subscription_count():
+                self._temperatures[name].publish(messages.temperature(zone, stamp))
+
+    def _message(self, verdict: Verdict) -> ThermalState:
+        return messages.thermal_state(
+            verdict,
+            self._rungs,
+            host=self.host,
+            stamp=self._stamp,
+            horizon_s=WatchdogSettings.horizon_s,
+            load=self._host_load(),
+        )
+
+    def _stamp(self, steady_s: float) -> Any:
+        """ROS time of a moment on the steady clock; 0 for infinity."""
+        if not math.isfinite(steady_s):
+            return self.stamp(0)
+        return self.stamp(max(self.now_ns() + int(steady_s * 1e9) - self.steady_ns(), 0))
+
+    def _host_load(self) -> HostLoad:
+        nan = math.nan
+        load = self._load or HostUsage(nan, nan, nan, nan, nan, nan)
+        return HostLoad(**asdict(load))
+
+    # Inference times ----------------------------------------------------------------------------
+
+    def _on_result(self, content: bytes) -> None:
+        now_s, watchdog = self._now_s(), self._watchdog
+        if watchdog is None or not self.is_active or now_s - self._result_at_s < _RESULT_PERIOD_S:
+            return
+        self._result_at_s = now_s
+        result = deserialize_message(content, InspectionResult)
+        origin = result.provenance
+        wanted = self.params.inspectors
+        mine = result.station in wanted if wanted else origin.host == self.host
+        # A frame of the rung before tells nothing about this one.
+        if mine and origin.rung == watchdog.ladder.state.rung:
+            stages = [stage.duration_ms for stage in origin.stages if stage.name != "queue"]
+            if stages:
+                watchdog.latency.add(now_s, sum(stages))
+        if mine:
+            watchdog.rate.add(now_s, result.station, result.frames_processed)
+
+    # Override -----------------------------------------------------------------------------------
+
+    def _set_rung(self, request: SetRung.Request, response: SetRung.Response) -> None:
+        watchdog, command = self._watchdog, request.command
+        if watchdog is None or not self.is_active:
+            raise Refused(Reason.NOT_READY, "the watchdog is not active")
+        now_s = self._now_s()
+        if request.release:
+            watchdog.ladder.release(now_s)
+        else:
+            if not command.reason:
+                raise Refused(Reason.INVALID_ARGUMENT, "command.reason: say why")
+            if request.rung >= len(self._rungs):
+                text = f"rung {request.rung}; allowed: 0 to {len(self._rungs) - 1}"
+                raise Refused(Reason.INVALID_ARGUMENT, text)
+            longest = self.params.override_max_s
+            if not 0.0 < request.duration_s <= longest:
+                text = f"duration_s {request.duration_s:g}; allowed: above 0, up to {longest:g}"
+                raise Refused(Reason.INVALID_ARGUMENT, text)
+            if self._verdict is not None and self._verdict.sensors_lost:
+                raise Refused(Reason.INTERLOCK, self._verdict.sensors_lost)
+            who = command.person or command.caller
+            until_s = now_s + request.duration_s
+            watchdog.ladder.pin(now_s, Override(request.rung, until_s, who, command.reason))
+        observer = self._observer
+        if observer is not None:
+            observer.load_changed()
+        self._decide(now_s)
+        self._report(response)
+
+    def _report(self, response: SetRung.Response) -> None:
+        watchdog = self._watchdog
+        if watchdog is None:
+            return
+        state = watchdog.ladder.state
+        response.rung = state.rung
+        if state.override is not None:
+            response.override_until = self._stamp(state.override.until_s)
+
+    # /diagnostics -------------------------------------------------------------------------------
+
+    def _temperature_status(self) -> Status:
+        verdict = self._verdict
+        if verdict is None:
+            return Status(Level.STALE, "not read yet")
+        levels = {z.sensor.name: z.level(WatchdogSettings.horizon_s) for z in verdict.zones}
+        values: dict[str, object] = {
+            zone.sensor.name: f"{zone.celsius:.1f} C"
+            if zone.fault is Fault.NONE
+            else f"UNKNOWN: {zone.fault.name}"
+            for zone in verdict.zones
+        }
+        if self._nvml is not None:
+            values["NVML"] = self._nvml.absent or "answers"
+        if verdict.sensors_lost:
+            return Status(Level.ERROR, verdict.sensors_lost, values)
+        hot = [name for name, level in levels.items() if level >= ZoneLevel.HOT]
+        if hot:
+            return Status(Level.ERROR, f"at the limit: {', '.join(hot)}", values)
+        unknown = [z for z in verdict.zones if z.fault is not Fault.NONE]
+        if unknown:
+            text = ", ".join(f"{z.sensor.name} {z.fault.name}" for z in unknown)
+            return Status(Level.WARN, f"not known: {text}", values)
+        warm = [name for name, level in levels.items() if level is ZoneLevel.WARM]
+        if warm:
+            return Status(Level.WARN, f"limit forecast: {', '.join(warm)}", values)
+        deciding = verdict.deciding
+        assert deciding is not None
+        text = f"{deciding.sensor.name} {deciding.celsius:.1f} C"
+        return Status(Level.OK, f"{text}, {deciding.headroom_celsius:.1f} C to its limit", values)
+
+    def _ladder_status(self) -> Status:
+        verdict = self._verdict
+        if verdict is None:
+            return Status(Level.STALE, "nothing decided yet")
+        state = verdict.ladder
+        rung = self._rungs[state.rung]
+        values: dict[str, object] = {
+            "rung": f"{rung.index} {rung.name}",
+            "cause": state.cause.name,
+            "guaranteed fps": rung.fps,
+            "guaranteed p99 ms": rung.p99_ms,
+            "measured fps": verdict.fps,
+            "measured p99 ms": verdict.p99_ms,
+            "steps down": state.steps_down,
+            "steps up": state.steps_up,
+        }
+        text = f"{rung.name}: {state.text}"
+        if state.next_rung != state.rung:
+            due_s = state.next_at_s - verdict.at_s
+            text = f"{self._rungs[state.next_rung].name} in {due_s:.0f} s: {state.text}"
+            return Status(Level.WARN, text, values)
+        well = state.rung == 0 and state.cause in (Cause.NONE, Cause.OVERRIDE)
+        return Status(Level.OK if well else Level.WARN, text, values)
+
+    def _host_status(self) -> Status:
+        load, verdict = self._load, self._verdict
+        if load is None or verdict is None:
+            return Status(Level.STALE, "not read yet")
+        board = verdict.board
+        values: dict[str, object] = {
+            **asdict(load),
+            "power mode": board.power_mode or "not known",
+            "power W": board.power_w,
+            "fan %": board.fan_percent,
+            "over-current events": "not known"
+            if board.over_current_events is None
+            else board.over_current_events,
+            "throttle": "not known" if board.throttle is None else board.throttle.name or "none",
+        }
+        full = [
+            f"{name} {percent:.0f} % full"
+            for name, percent in (
+                ("disk", load.disk_used_percent),
+                ("memory", load.memory_used_percent),
+            )
+            if percent >= _FULL_PERCENT
+        ]
+        if full:
+            return Status(Level.WARN, ", ".join(full), values)
+        if math.isnan(load.disk_used_percent):
+            return Status(Level.WARN, f"no disk at {self.params.disk_folder}", values)
+        return Status(Level.OK, f"CPU {load.cpu_percent:.0f} %", values)
+
+
+def _topic_name(zone: str) -> str:
+    """A zone's name as part of a topic: letters, digits and underscores, a letter first."""
+    name = re.sub(r"\W+", "_", zone, flags=re.ASCII).strip("_")
+    return name if name[:1].isalpha() else f"zone_{name}"
+
+
+def main() -> int:
+    """`ros2 run shopfloor thermal_watchdog`."""
+    return run_node(ThermalWatchdogNode)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

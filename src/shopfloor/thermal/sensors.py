@@ -1,0 +1,185 @@
+"""Temperatures as the Linux kernel gives them: thermal zones with their trip points, and hwmon.
+
+    sensors = Sensors(Path("/sys"))
+    for reading in sensors.read(): ...
+
+Facts: Documentation/driver-api/thermal/sysfs-api.rst and Documentation/hwmon/sysfs-interface.rst of
+the kernel. Values are thousandths of a degree Celsius.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shopfloor.thermal.sysfs import Fault, Value, numbered, read_number, read_text
+
+_TRIP_SANE_CELSIUS = (20.0, 200.0)
+"""A trip point outside is one that the firmware has switched off (0, -274)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """A temperature sensor. limit: where throttling begins, critical: shutdown; NaN: not known."""
+
+    name: str
+    source: str
+    path: str
+    limit_celsius: float = math.nan
+    critical_celsius: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One value of one sensor: NaN where `fault` says why."""
+
+    sensor: Sensor
+    celsius: float
+    fault: Fault
+
+
+class Sensors:
+    """The sensors under a sysfs root; one that was there once is named for ever.
+
+    ignore: patterns of names that are left out. limits: patterns with the limit that replaces the
+    kernel's. default_limit_celsius: of all sensors, where not one has a limit; 0: none.
+    expected: names that must be there, MISSING where they are not.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        ignore: Sequence[str] = (),
+        limits: Sequence[tuple[str, float]] = (),
+        default_limit_celsius: float = 85.0,
+        expected: Sequence[str] = (),
+    ) -> None:
+        self._root = root
+        self._ignore = tuple(ignore)
+        self._limits = tuple(limits)
+        self._default_limit = default_limit_celsius
+        self._sensors: dict[str, Sensor] = {
+            name: Sensor(name, "", "") for name in expected if not _is_pattern(name)
+        }
+        self.discover()
+
+    @property
+    def sensors(self) -> tuple[Sensor, ...]:
+        """All that are known, those that went missing too."""
+        return tuple(self._sensors.values())
+
+    def discover(self) -> None:
+        """Look for sensors that came, and for known ones that now have another number."""
+        zones = self._zones()
+        for sensor in (*zones, *self._hwmon({_plain(zone.name) for zone in zones})):
+            if not any(fnmatch.fnmatchcase(sensor.name, p) for p in self._ignore):
+                self._sensors[sensor.name] = self._limited(sensor)
+        if self._default_limit and all(math.isnan(s.limit_celsius) for s in self.sensors):
+            for name, sensor in self._sensors.items():
+                self._sensors[name] = replace(sensor, limit_celsius=self._default_limit)
+
+    def read(self) -> list[Reading]:
+        """One reading of each sensor, in the order of `sensors`."""
+        return [_read(sensor) for sensor in self._sensors.values()]
+
+    def _zones(self) -> list[Sensor]:
+        found: list[Sensor] = []
+        for folder in numbered(self._root / "class" / "thermal", "thermal_zone[0-9]*"):
+            name = read_text(folder / "type")
+            if name:
+                limit, critical = _trip_points(folder)
+                path = str(folder / "temp")
+                found.append(Sensor(name, folder.name, path, limit, critical))
+        return _unique(found)
+
+    def _hwmon(self, zones: set[str]) -> list[Sensor]:
+        """Sensors of hwmon drivers; the kernel shows each thermal zone as one of them, too."""
+        found: list[Sensor] = []
+        for folder in numbered(self._root / "class" / "hwmon", "hwmon[0-9]*"):
+            driver = read_text(folder / "name")
+            if not driver or _plain(driver) in zones:
+                continue
+            for path in numbered(folder, "temp[0-9]*_input"):
+                stem = path.name.removesuffix("_input")
+                label = read_text(folder / f"{stem}_label")
+                limit = _sane(read_number(folder / f"{stem}_max"))
+                critical = _sane(read_number(folder / f"{stem}_crit"))
+                source = f"{folder.name}/{stem}"
+                name = f"{driver}:{label or stem}"
+                found.append(Sensor(name, source, str(path), limit, critical))
+        return _unique(found)
+
+    def _limited(self, sensor: Sensor) -> Sensor:
+        for pattern, celsius in self._limits:
+            if fnmatch.fnmatchcase(sensor.name, pattern):
+                return replace(sensor, limit_celsius=celsius)
+        return sensor
+
+
+def parse_limit(text: str) -> tuple[str, float]:
+    """Read `PATTERN=CELSIUS`, for example `tj-thermal=95`. Raises ValueError."""
+    pattern, equals, number = text.rpartition("=")
+    try:
+        celsius = float(number)
+    except ValueError:
+        celsius = math.nan
+    if not (equals and pattern and _TRIP_SANE_CELSIUS[0] <= celsius <= _TRIP_SANE_CELSIUS[1]):
+        low, high = _TRIP_SANE_CELSIUS
+        raise ValueError(
+            f"{text!r} is not ZONE=CELSIUS with {low:g} to {high:g} degrees, such as tj-thermal=95"
+        )
+    return pattern, celsius
+
+
+def _read(sensor: Sensor) -> Reading:
+    if not sensor.path:
+        return Reading(sensor, math.nan, Fault.MISSING)
+    value = read_number(sensor.path)
+    return Reading(sensor, value.number / 1000.0, value.fault)
+
+
+def _trip_points(folder: Path) -> tuple[float, float]:
+    """Lowest passive (else hot) trip point, and the critical one."""
+    passive: list[float] = []
+    hot: list[float] = []
+    critical = math.nan
+    for path in numbered(folder, "trip_point_[0-9]*_temp"):
+        celsius = _sane(read_number(path))
+        if math.isnan(celsius):
+            continue
+        kind = read_text(folder / path.name.replace("_temp", "_type"))
+        if kind == "passive":
+            passive.append(celsius)
+        elif kind == "hot":
+            hot.append(celsius)
+        elif kind == "critical":
+            critical = celsius
+    return min(passive or hot, default=math.nan), critical
+
+
+def _sane(value: Value) -> float:
+    celsius = value.number / 1000.0
+    return celsius if _TRIP_SANE_CELSIUS[0] <= celsius <= _TRIP_SANE_CELSIUS[1] else math.nan
+
+
+def _unique(sensors: list[Sensor]) -> list[Sensor]:
+    """Two of one name become NAME and NAME#2."""
+    seen: dict[str, int] = {}
+    made = []
+    for sensor in sensors:
+        count = seen[sensor.name] = seen.get(sensor.name, 0) + 1
+        made.append(sensor if count == 1 else replace(sensor, name=f"{sensor.name}#{count}"))
+    return made
+
+
+def _plain(name: str) -> str:
+    """hwmon writes the type of a zone with underscores."""
+    return name.replace("-", "_").lower()
+
+
+def _is_pattern(name: str) -> bool:
+    return any(c in name for c in "*?[")

@@ -1,0 +1,112 @@
+"""Whether a sensor's value can be believed. What cannot is named with its fault, and never OK.
+
+Frozen is the hard one, as a temperature may well stand still. Two things tell it:
+- a sensor whose value changed with nearly every sample and does so no more: it is frozen as soon as
+  that is less likely than one in half a million;
+- a coarse sensor that stands still while the board around it goes somewhere else.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shopfloor.thermal.sensors import Reading
+from shopfloor.thermal.sysfs import Fault
+
+OFFLINE_BELOW_CELSIUS = -100.0
+"""Drivers of switched-off sensors report -256 or -274 degrees."""
+
+PHYSICAL_CELSIUS = (-40.0, 150.0)
+_FROZEN_LOG_CHANCE = math.log(2e-6)
+_LIVELY = 0.85
+"""From this share of samples that differ from the one before, standing still means something."""
+
+
+@dataclass(frozen=True)
+class TrustSettings:
+    """jump_celsius: from one sample to the next no board heats or cools by more.
+
+    jump_settle_s: a value after a jump is believed when it has stayed for so long.
+    frozen_peers_celsius: a zone is frozen when the median of its peers went this far away since its
+    last change. frozen_peers_s: but not before this time.
+    """
+
+    jump_celsius: float = 40.0
+    jump_settle_s: float = 2.0
+    frozen_peers_celsius: float = 10.0
+    frozen_peers_s: float = 60.0
+
+
+class ZoneTrust:
+    """Judges the readings of one zone as they come."""
+
+    def __init__(self, settings: TrustSettings) -> None:
+        self._settings = settings
+        self._changes: deque[bool] = deque(maxlen=120)
+        self._last: float | None = None
+        self._same = 0
+        self._changed_at_s = -math.inf
+        self._peers_at_change = math.nan
+        self._suspect: tuple[float, float] | None = None  # value and time of a jump
+
+    def judge(self, now_s: float, reading: Reading, peers_celsius: float) -> Fault:
+        """The fault of this reading, NONE where it can be believed.
+
+        peers_celsius: median of the other zones' values, NaN where there are none.
+        """
+        if reading.fault is not Fault.NONE:
+            return reading.fault
+        value = reading.celsius
+        low, high = PHYSICAL_CELSIUS
+        if value <= OFFLINE_BELOW_CELSIUS or value == 0.0:
+            return Fault.OFFLINE
+        if not low <= value <= high:
+            return Fault.ABSURD
+        if self._jumped(now_s, value):
+            return Fault.ABSURD
+        if self._frozen(now_s, value, peers_celsius):
+            return Fault.FROZEN
+        return Fault.NONE
+
+    def _jumped(self, now_s: float, value: float) -> bool:
+        settings, last = self._settings, self._last
+        if last is None or abs(value - last) <= settings.jump_celsius:
+            self._suspect = None
+            return False
+        if self._suspect is None or abs(value - self._suspect[0]) > settings.jump_celsius:
+            self._suspect = (value, now_s)
+        if now_s - self._suspect[1] < settings.jump_settle_s:
+            return True
+        self._suspect = None
+        return False
+
+    def _frozen(self, now_s: float, value: float, peers_celsius: float) -> bool:
+        changed = value != self._last
+        if changed or self._last is None:
+            if self._last is not None:
+                self._changes.extend([False] * min(self._same, 16))
+                self._changes.append(True)
+            self._same = 0
+            self._last, self._changed_at_s = value, now_s
+            self._peers_at_change = peers_celsius
+            return False
+        self._same += 1
+        count = len(self._changes)
+        if count >= 60:
+            share = (sum(self._changes) + 0.5) / (count + 1.0)
+            if share >= _LIVELY and self._same * math.log1p(-share) < _FROZEN_LOG_CHANCE:
+                return True
+        moved = abs(peers_celsius - self._peers_at_change)
+        waited_s = now_s - self._changed_at_s
+        settings = self._settings
+        return moved >= settings.frozen_peers_celsius and waited_s >= settings.frozen_peers_s
+
+
+def peers(values: Sequence[float], index: int) -> float:
+    """Median of all other values that are there; NaN where none is."""
+    others = [v for i, v in enumerate(values) if i != index and not math.isnan(v)]
+    return statistics.median(others) if others else math.nan

@@ -1,0 +1,313 @@
+"""The watchdog without ROS: readings become zones that are believed or not, and a rung.
+
+Two halves, as devices may hang: `Observer` reads and belongs to a worker; `Watchdog` decides from
+the latest observation, knows how old it is, and never waits. Seconds of a steady clock throughout.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from shopfloor.thermal.board import BUSY, Board, BoardReading, Throttle
+from shopfloor.thermal.forecast import Forecast, Trace
+from shopfloor.thermal.ladder import Ladder
+from shopfloor.thermal.latency import LatencyWindow, RateCounter
+from shopfloor.thermal.nvml import GpuReading, Nvml
+from shopfloor.thermal.rungs import Evidence, LadderState, ZoneOutlook
+from shopfloor.thermal.sensors import Reading, Sensor, Sensors
+from shopfloor.thermal.sysfs import Fault
+from shopfloor.thermal.trust import TrustSettings, ZoneTrust, peers
+
+CRITICAL_WITHIN_CELSIUS = 3.0
+_BOARD_PERIOD_S = 0.45
+_RESCAN_S = 10.0
+_FORECAST_PERIOD_S = 1.9
+_LATENCY_HOLD_S = 3.0
+_CLOCKS_HOLD_S = 2.0
+_OVER_CURRENT_SHOWN_S = 5.0
+
+
+class ZoneLevel(IntEnum):
+    """ThermalZone.LEVEL_*."""
+
+    UNKNOWN = 0
+    OK = 1
+    WARM = 2
+    HOT = 3
+    CRITICAL = 4
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A sensor as it is seen now.
+
+    celsius: the last reading, NaN where `fault` is one; at_s: its time. median_celsius: of the last
+    three, which a single wild value does not move.
+    """
+
+    sensor: Sensor
+    celsius: float
+    fault: Fault
+    at_s: float
+    median_celsius: float = math.nan
+    forecast: Forecast | None = None
+
+    @property
+    def headroom_celsius(self) -> float:
+        """To the limit, negative above it; NaN: not known."""
+        return self.sensor.limit_celsius - self.celsius
+
+    @property
+    def seconds_to_limit(self) -> float:
+        """0 when reached, infinity when not foreseen, NaN: not known."""
+        if math.isnan(self.headroom_celsius):
+            return math.nan
+        if self.headroom_celsius <= 0.0:
+            return 0.0
+        return math.nan if self.forecast is None else self.forecast.seconds_to(
+            self.sensor.limit_celsius
+        )  # fmt: skip
+
+    def level(self, horizon_s: float) -> ZoneLevel:
+        """What a person should make of it."""
+        if self.fault is not Fault.NONE or math.isnan(self.celsius):
+            return ZoneLevel.UNKNOWN
+        if self.celsius >= self.sensor.critical_celsius - CRITICAL_WITHIN_CELSIUS:
+            return ZoneLevel.CRITICAL
+        if self.celsius >= self.sensor.limit_celsius:
+            return ZoneLevel.HOT
+        return ZoneLevel.WARM if self.seconds_to_limit <= horizon_s else ZoneLevel.OK
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything that was read, at `at_s`."""
+
+    at_s: float
+    zones: tuple[Zone, ...]
+    board: BoardReading
+
+
+class Observer:
+    """Reads and judges; one thread at a time."""
+
+    def __init__(
+        self, sensors: Sensors, board: Board, nvml: Nvml | None, trust: TrustSettings
+    ) -> None:
+        self._sensors = sensors
+        self._board = board
+        self._nvml = nvml
+        self._trust_settings = trust
+        self._trust: dict[str, ZoneTrust] = {}
+        self._traces: dict[str, Trace] = {}
+        self._forecasts: dict[str, tuple[float, Forecast | None]] = {}
+        self._recent: dict[str, deque[float]] = {}
+        self._reading = BoardReading()
+        self._board_at_s = -math.inf
+        self._scanned_at_s = -math.inf
+        self._load_changed = False
+
+    def load_changed(self) -> None:
+        """The rung changed: forecasts start anew with the next observation. From any thread."""
+        self._load_changed = True
+
+    def observe(self, now_s: float) -> Observation:
+        """Read everything that is due."""
+        if self._load_changed:
+            self._load_changed = False
+            for trace in self._traces.values():
+                trace.restart()
+            self._forecasts.clear()
+        if now_s - self._scanned_at_s >= _RESCAN_S:
+            self._scanned_at_s = now_s
+            self._sensors.discover()
+            self._board.discover()
+        gpus = self._nvml.read() if self._nvml is not None else []
+        readings = [*self._sensors.read(), *(gpu.temperature for gpu in gpus)]
+        values = [r.celsius if r.fault is Fault.NONE else math.nan for r in readings]
+        zones = [self._zone(now_s, r, peers(values, i)) for i, r in enumerate(readings)]
+        if now_s - self._board_at_s >= _BOARD_PERIOD_S:
+            self._board_at_s = now_s
+            self._reading = _with_gpus(self._board.read(), gpus)
+        return Observation(now_s, tuple(zones), self._reading)
+
+    def _zone(self, now_s: float, reading: Reading, peers_celsius: float) -> Zone:
+        name = reading.sensor.name
+        trust = self._trust.get(name)
+        if trust is None:
+            trust = self._trust[name] = ZoneTrust(self._trust_settings)
+            self._traces[name] = Trace()
+        fault = trust.judge(now_s, reading, peers_celsius)
+        if fault is not Fault.NONE:
+            return Zone(reading.sensor, math.nan, fault, now_s)
+        trace = self._traces[name]
+        trace.add(now_s, reading.celsius)
+        at_s, forecast = self._forecasts.get(name, (-math.inf, None))
+        if now_s - at_s >= _FORECAST_PERIOD_S:
+            forecast = trace.forecast(now_s)
+            self._forecasts[name] = now_s, forecast
+        recent = self._recent.setdefault(name, deque(maxlen=3))
+        recent.append(reading.celsius)
+        median = statistics.median(recent)
+        return Zone(reading.sensor, reading.celsius, Fault.NONE, now_s, median, forecast)
+
+
+@dataclass(frozen=True)
+class WatchdogSettings:
+    """See ThermalWatchdogParameters for each meaning."""
+
+    required_zones: tuple[str, ...] = ()
+    stale_after_s: float = 0.8
+    horizon_s: float = 120.0
+    min_clock_fraction: float = 0.9
+    expected_power_mode: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the watchdog says now."""
+
+    at_s: float
+    zones: tuple[Zone, ...]
+    board: BoardReading
+    ladder: LadderState
+    deciding: Zone | None
+    sensors_lost: str
+    p99_ms: float
+    fps: float
+
+
+class Watchdog:
+    """Decides from the latest observation."""
+
+    def __init__(self, ladder: Ladder, settings: WatchdogSettings) -> None:
+        self.ladder = ladder
+        self.latency = LatencyWindow()
+        self.rate = RateCounter()
+        self._settings = settings
+        self._events: int | None = None
+        self._event_s = -math.inf
+        self._slow_since_s: float | None = None
+
+    def decide(self, now_s: float, seen: Observation | None) -> Verdict:
+        """The rung from what was seen last; an observation that is too old counts as none."""
+        settings = self._settings
+        zones = seen.zones if seen is not None else ()
+        board = seen.board if seen is not None else BoardReading()
+        if seen is None or now_s - seen.at_s > settings.stale_after_s:
+            zones = tuple(_stale(zone) for zone in zones)
+            board = BoardReading()
+        lost = self._lost(zones)
+        p99_ms = self.latency.p99_ms(now_s)
+        rung = self.ladder.state.rung
+        evidence = Evidence(
+            zones=[
+                ZoneOutlook(z.sensor.name, z.median_celsius, z.sensor.limit_celsius, z.forecast)
+                for z in zones
+                if z.fault is Fault.NONE
+            ],
+            sensors_lost=lost,
+            throttled=_throttled(board),
+            over_current=self._over_current(now_s, board),
+            slow_clocks=self._slow_clocks(now_s, board),
+            power_mode=self._power_mode(board),
+            latency=self._latency(now_s, p99_ms),
+        )
+        state = self.ladder.decide(now_s, evidence)
+        if state.rung != rung:
+            self.latency.clear()
+        return Verdict(
+            now_s, zones, board, state, _deciding(zones), lost, p99_ms, self.rate.fps(now_s)
+        )
+
+    def _lost(self, zones: Sequence[Zone]) -> str:
+        """Why the sensors cannot carry full speed; empty: they can."""
+        good = [z.sensor.name for z in zones if z.fault is Fault.NONE]
+        if not good:
+            faults = ", ".join(f"{z.sensor.name} {z.fault.name}" for z in zones[:4])
+            return f"no temperature can be believed: {faults or 'no sensor found'}"
+        for pattern in self._settings.required_zones:
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in good):
+                return f"no temperature of the required zone {pattern}"
+        return ""
+
+    def _over_current(self, now_s: float, board: BoardReading) -> bool:
+        events = board.over_current_events
+        if events is not None:
+            if self._events is not None and events > self._events:
+                self._event_s = now_s
+            self._events = events
+        throttled = board.throttle is not None and Throttle.OVER_CURRENT in board.throttle
+        return throttled or now_s - self._event_s < _OVER_CURRENT_SHOWN_S
+
+    def _slow_clocks(self, now_s: float, board: BoardReading) -> str:
+        least = self._settings.min_clock_fraction
+        words = ""
+        if board.cpu_clock_fraction < least:
+            words = f"CPU clocks held at {100 * board.cpu_clock_fraction:.0f} %"
+        elif board.gpu_clock_fraction < least and board.gpu_load >= BUSY:
+            words = f"GPU at {100 * board.gpu_clock_fraction:.0f} % of its clock under load"
+        if not words:
+            self._slow_since_s = None
+            return ""
+        if self._slow_since_s is None:
+            self._slow_since_s = now_s
+        return words if now_s - self._slow_since_s >= _CLOCKS_HOLD_S else ""
+
+    def _power_mode(self, board: BoardReading) -> str:
+        expected = self._settings.expected_power_mode
+        if not expected or not board.power_mode or board.power_mode == expected:
+            return ""
+        return f"power mode {board.power_mode}, expected {expected}"
+
+    def _latency(self, now_s: float, p99_ms: float) -> str:
+        promised_ms = self.ladder.rungs[self.ladder.state.rung].p99_ms
+        if self.latency.broken_for_s(now_s, p99_ms, promised_ms) < _LATENCY_HOLD_S:
+            return ""
+        return f"p99 {p99_ms:.0f} ms, promised {promised_ms:g} ms"
+
+
+def _stale(zone: Zone) -> Zone:
+    fault = Fault.STALE if zone.fault is Fault.NONE else zone.fault
+    return replace(zone, celsius=math.nan, fault=fault, forecast=None)
+
+
+def _deciding(zones: Sequence[Zone]) -> Zone | None:
+    """The zone with the least headroom; without any limit the hottest."""
+    good = [zone for zone in zones if zone.fault is Fault.NONE]
+    limited = [zone for zone in good if not math.isnan(zone.headroom_celsius)]
+    if limited:
+        return min(limited, key=lambda zone: zone.headroom_celsius)
+    return max(good, key=lambda zone: zone.celsius, default=None)
+
+
+def _throttled(board: BoardReading) -> str:
+    flags = board.throttle or Throttle.NONE
+    if Throttle.THERMAL in flags:
+        return board.slowed_by or "the driver reports a thermal slow-down"
+    return ""
+
+
+def _with_gpus(board: BoardReading, gpus: Sequence[GpuReading]) -> BoardReading:
+    """The board with what NVML adds: the slowest clock, all flags, the power of all GPUs."""
+    if not gpus:
+        return board
+    flags = [gpu.throttle for gpu in gpus if gpu.throttle is not None]
+    throttle = board.throttle
+    for flag in flags:
+        throttle = flag if throttle is None else throttle | flag
+    slowest = min(gpus, key=lambda gpu: gpu.clock_fraction)
+    watts = [gpu.power_w for gpu in gpus if not math.isnan(gpu.power_w)]
+    return replace(
+        board,
+        gpu_clock_fraction=slowest.clock_fraction,
+        gpu_load=slowest.load,
+        power_w=board.power_w if not math.isnan(board.power_w) else sum(watts) or math.nan,
+        throttle=throttle,
+    )
