@@ -1,4 +1,4 @@
-"""`python -m shopfloor.plant`: check a plant file, show its processes, run them."""
+"""`python -m shopfloor.plant`: check a plant file, show its processes, run them, install them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
@@ -22,6 +23,7 @@ from shopfloor.plant.plant_file import Plant, load_plant
 from shopfloor.plant.problems import PlantError
 from shopfloor.plant.specs import ProcessSpec, check_plant, make_specs, shared_memory_warning
 from shopfloor.plant.supervisor import Supervisor
+from shopfloor.plant.systemd import STOP_UNIT, USER, host_files
 
 WRONG_INPUT = 2
 LOG_LEVELS = ("debug", "info", "warn", "error")
@@ -32,6 +34,7 @@ _EXAMPLES = """examples:
   python -m shopfloor.plant up --plant demo
   python -m shopfloor.plant up --plant /etc/shopfloor/plant.yaml --host jetson_1
   python -m shopfloor.plant up --plant demo --only board_camera board_inspector --domain-id 7
+  python -m shopfloor.plant systemd --plant plant --host jetson_1 --output build/jetson_1
 
 FILE is a path, or the name of a file in config/. --host says whose processes run here: the host
 that this machine is in the file (auto), a host by name, or all of them on this machine (all).
@@ -42,7 +45,7 @@ Where ROS 2 has `ros2 launch`, `ros2 launch shopfloor plant.launch.py` starts th
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb of the command line; returns the exit code (2: something wrong with the input)."""
     options = _parser().parse_args(arguments)
-    verbs = {"up": _up, "check": _check, "specs": _specs}
+    verbs = {"up": _up, "check": _check, "specs": _specs, "systemd": _systemd}
     try:
         return verbs[options.verb](options)
     except PlantError as error:
@@ -62,18 +65,22 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="up | check | specs")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, meaning, default_host in (
         ("up", "start the processes of a host and keep them running", THIS_HOST),
         ("check", "report everything that is wrong, start nothing", ANY_HOST),
         ("specs", "show the processes: nodes, command lines, environment", ANY_HOST),
+        ("systemd", "write a host's systemd units, to be laid over its /", THIS_HOST),
     ):
         verb = verbs.add_parser(name, help=meaning, description=meaning)
         verb.add_argument("--plant", default="demo", metavar="FILE", help="default: demo")
         verb.add_argument(
             "--host", default=default_host, metavar="auto|all|NAME", help=f"default: {default_host}"
         )
-        if name != "check":
+        if name == "systemd":
+            verb.add_argument("--output", required=True, metavar="DIR", help="where to write")
+            verb.add_argument("--user", default=USER, help=f"who runs the nodes; default: {USER}")
+        if name in ("up", "specs"):
             verb.add_argument(
                 "--only", nargs="+", default=[], metavar="NODE", help="only these nodes"
             )
@@ -137,6 +144,25 @@ def _specs(options: argparse.Namespace) -> int:
             )
         table.add_section()
     Console().print(table)
+    return 0
+
+
+def _systemd(options: argparse.Namespace) -> int:
+    plant = load_plant(find_plant_file(options.plant))
+    specs = make_specs(plant, options.host)
+    if options.host == ANY_HOST:
+        raise FileNotFoundError("--host all: units are made for one host; allowed: auto or a name")
+    root = Path(options.output)
+    for name, text in host_files(plant, specs, user=options.user).items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        print(path)
+    print(
+        f"\nOn the host '{specs[0].host}':\n  cp -r {root}/. / && systemd-sysusers && "
+        "systemctl daemon-reload && systemctl enable --now shopfloor.target\n"
+        f"({STOP_UNIT} ends the line where an essential process has used up its restarts.)"
+    )
     return 0
 
 

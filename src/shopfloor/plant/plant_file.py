@@ -81,13 +81,14 @@ class RestartPolicy:
 
 @dataclass(frozen=True)
 class Process:
-    """A process with its nodes, by key."""
+    """A process with its nodes, by key. `memory_mb`: what it may have, in MB."""
 
     name: str
     host: str
     nodes: tuple[str, ...]
     essential: bool
     restart: RestartPolicy
+    memory_mb: int
     env: Mapping[str, str]
     path: KeyPath
 
@@ -156,6 +157,7 @@ def _build(content: dict[str, Any], lines: Lines) -> Plant:
             tuple(_full_key(reference, nodes) for reference in raw["nodes"]),
             raw.get("essential", True),
             restart_policy(raw.get("restart", {})),
+            raw.get("memory_mb", defaults("process")["memory_mb"]),
             raw.get("env", {}),
             ("processes", name),
         )

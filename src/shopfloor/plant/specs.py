@@ -1,6 +1,6 @@
 """Process specs: the one form in which every runner gets the plant, so that they cannot disagree.
 
-`ros2 launch`, the runner for wheels and (later) systemd units all start `command(FILE)` in
+`ros2 launch`, the runner for wheels and systemd units all start `command(FILE)` in
 `environment`, with `parameters` written to FILE.
 """
 
@@ -57,6 +57,7 @@ class ProcessSpec:
     arguments: command line after the interpreter, without the parameter file.
     environment: variables to lay over the caller's.
     parameters: content of the ROS parameter file.
+    memory_mb: what it may have, in MB (1e6 bytes).
     """
 
     name: str
@@ -67,6 +68,7 @@ class ProcessSpec:
     parameters: str
     restart: RestartPolicy
     essential: bool
+    memory_mb: int
 
     def command(self, parameters_file: str) -> list[str]:
         """The command line, with the parameter file at `parameters_file`."""
@@ -152,6 +154,7 @@ def _spec(
         parameters=_parameter_file(plant, process, all_processes),
         restart=process.restart,
         essential=process.essential,
+        memory_mb=process.memory_mb,
     )
 
 

@@ -17,6 +17,7 @@ from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from shopfloor.ros.node import ShopfloorNode
+from shopfloor.ros.notify import Watchdog, notify
 
 SPIN_SLICE_S = 0.1
 
@@ -69,7 +70,10 @@ def run_nodes(factories: Sequence[NodeFactory], args: Sequence[str] | None = Non
                 return 0
             nodes.append(factory())
             executor.add_node(nodes[-1])
+        watchdog = Watchdog()
+        notify("READY=1")
         while not stop and rclpy.ok():
+            watchdog.alive()
             try:
                 executor.spin_once(timeout_sec=SPIN_SLICE_S)
             except Exception:  # one callback's failure must not end the other nodes
@@ -79,6 +83,7 @@ def run_nodes(factories: Sequence[NodeFactory], args: Sequence[str] | None = Non
         print(f"{sys.argv[0]}: cannot start: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
     finally:
+        notify("STOPPING=1")
         for node in reversed(nodes):
             node.close()
             node.destroy_node()

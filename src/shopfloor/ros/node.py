@@ -39,6 +39,7 @@ from shopfloor_msgs.msg import Heartbeat, WorkerProgress
 from shopfloor.ros.diagnostics import Diagnostics, Level, Status
 from shopfloor.ros.interfaces import Interface, interface
 from shopfloor.ros.node_parameters import NodeParameters
+from shopfloor.ros.notify import patience
 from shopfloor.ros.parameters import BaseParameters
 from shopfloor.ros.qos import HEARTBEAT_PERIOD_S, publisher_qos, subscription_qos
 from shopfloor.ros.worker import Done, Worker
@@ -276,9 +277,10 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         problems = self._declared.problems
         if problems:
             return self._failed("configure", "wrong parameters: " + "; ".join(problems))
-        if not self._attempt("configure", self.setup):
-            self._release()
-            return _FAILURE
+        with patience():  # a model may be loaded, or an engine built
+            if not self._attempt("configure", self.setup):
+                self._release()
+                return _FAILURE
         self._is_configured = True
         return _SUCCESS
 
