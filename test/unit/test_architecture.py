@@ -21,19 +21,13 @@ MESSAGES = ("builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "lifecycle
             "visualization_msgs")  # fmt: skip
 
 
-PARTS_OF_NODES = {"scheduling/reactions.py", "scheduling/services.py"}
-"""Further parts of a node that are named for what they do."""
-
-
 def is_node_layer(path: Path) -> bool:
-    """Files that may know ROS: `node.py`, its parts `node_*.py`, other nodes `*_node.py`, action
-    servers `*_action.py`, `*messages.py`, which turn what a core returns into messages, and the
-    folder's command `__main__.py`.
+    """Files that may know ROS: `node.py`, its parts `node_*.py`, other nodes `*_node.py`,
+    `*messages.py`, which turn what a core returns into messages, and the folder's command
+    `__main__.py`.
     """
-    if path.relative_to(SOURCE).as_posix() in PARTS_OF_NODES:
-        return True
     name = path.stem
-    ends = ("_node", "_action", "messages")
+    ends = ("_node", "messages")
     return name in ("node", "__main__") or name.startswith("node_") or name.endswith(ends)
 
 

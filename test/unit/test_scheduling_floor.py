@@ -28,8 +28,8 @@ from shopfloor.scheduling.problem import (
     Window,
 )
 from shopfloor.scheduling.problem_file import flexible_job_shop, from_data
+from shopfloor.scheduling.reactions import FailRuns, thermal_factor
 from shopfloor.scheduling.rules import dispatch
-from shopfloor.scheduling.watch import FailRuns, thermal_factor
 from shopfloor.sim.orders import factory
 
 

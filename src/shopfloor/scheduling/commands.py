@@ -2,82 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from shopfloor.ros.commands import Reason, Refused
-from shopfloor.scheduling.checker import check
-from shopfloor.scheduling.decoder import Decoder
-from shopfloor.scheduling.floor import Floor, PlanState, StoredPlan, with_operation
-from shopfloor.scheduling.journal import Event, EventKind, Transaction
-from shopfloor.scheduling.model import Base, Model
+from shopfloor.scheduling.floor import with_operation
+from shopfloor.scheduling.journal import EventKind
+from shopfloor.scheduling.plan_commands import PlanCommands
 from shopfloor.scheduling.problem import (
-    Assignment,
     Constraint,
     Job,
     JobState,
-    Machine,
     MachineState,
     Operation,
     OperationState,
     Problem,
     Rule,
     Window,
-    changed_fraction,
 )
-from shopfloor.scheduling.repair import repair
+from shopfloor.scheduling.steps import Step
 
 _STATES = (MachineState.UP, MachineState.DOWN, MachineState.HELD, MachineState.DERATED)
 
 
-@dataclass
-class Step:
-    """What a command does: writes in `transaction`, and `applied` once they are on disk."""
-
-    transaction: Transaction
-    applied: list[Callable[[], None]] = field(default_factory=list)
-
-
-class Commands:
-    """The services, without ROS. on_event hears of everything that is in the journal.
-
-    now_ns: ROS time.
-    """
-
-    def __init__(
-        self,
-        floor: Floor,
-        now_ns: Callable[[], int],
-        on_event: Callable[[Event], None] = lambda event: None,
-    ) -> None:
-        self.floor = floor
-        self._now_ns = now_ns
-        self._on_event = on_event
-
-    def now_ms(self) -> int:
-        """ROS time, rounded up: nothing starts before now."""
-        return -(-self._now_ns() // 1_000_000)
-
-    def problem(self, freeze_ms: int = 0) -> Problem:
-        """What has to be planned now. Raises Refused where nothing is known yet."""
-        problem = self.floor.problem(self.now_ms(), freeze_ms=freeze_ms)
-        if problem is None:
-            raise Refused(Reason.NOT_READY, "no machines are known yet")
-        return problem
-
-    def step(self, act: Callable[[Step], None]) -> None:
-        """All that `act` writes in one transaction; the memory follows when it is on disk."""
-        with self.floor.journal.transaction() as transaction:
-            step = Step(transaction)
-            act(step)
-        for apply in step.applied:
-            apply()
-
-    def note(self, step: Step, kind: EventKind, text: str, **ids: Any) -> None:
-        """Write an event; it is published once it is on disk."""
-        event = step.transaction.event(Event(kind, self._now_ns(), text[:254], **ids))
-        step.applied.append(lambda: self._on_event(event))
+class Commands(PlanCommands):
+    """The services, without ROS: machines, jobs and operations here, plans in the base."""
 
     # Machines -----------------------------------------------------------------------------------
 
@@ -273,145 +222,3 @@ class Commands:
             text = f"{name} is down then ({clash.label or 'downtime'})"
             found.append(because(Rule.DOWNTIME, text, clash))
         return found
-
-    # Plans --------------------------------------------------------------------------------------
-
-    def commit(self, version: int, sha256: str, expected_version: int, **ids: Any) -> None:
-        """Put a draft in force, if the plan in force is still the expected one."""
-        plan = self.plan(version)
-        self._same_version(expected_version)
-        if sha256 and sha256 != plan.sha256:
-            raise Refused(Reason.VERSION_MISMATCH, f"plan {version} has another hash")
-        if plan.state is not PlanState.DRAFT:
-            text = f"plan {version} is {plan.state.name}, not a draft"
-            raise Refused(Reason.INVALID_TRANSITION, text)
-        self.step(lambda step: self.put_in_force(step, plan, **ids))
-
-    def put_in_force(
-        self,
-        step: Step,
-        plan: StoredPlan,
-        before: PlanState = PlanState.SUPERSEDED,
-        **ids: Any,
-    ) -> None:
-        """Commit in a step that is under way. Raises Refused where facts forbid the plan by now."""
-        broken = self.floor.is_current(plan)
-        if broken:
-            raise Refused(Reason.INVALID_TRANSITION, f"out of date: {broken[0].text}"[:254])
-        committed = replace(plan, state=PlanState.COMMITTED)
-        self.floor.put_in_force(step.transaction, committed, before)
-        state = self.floor.state
-
-        def apply() -> None:
-            state.in_force = committed
-            state.last_version = max(state.last_version, committed.version)
-
-        step.applied.insert(0, apply)
-        text = f"plan {plan.version} by {plan.stage}, J {plan.score.objective:.4f}"
-        self.note(step, EventKind.PLAN_COMMITTED, text, plan_version=plan.version, **ids)
-
-    def rollback(self, to_version: int, expected_version: int, **ids: Any) -> int:
-        """An earlier plan in force again, less what has run since; returns its new version."""
-        plan = self.plan(to_version)
-        self._same_version(expected_version)
-        made = self.repaired(plan)
-
-        def act(step: Step) -> None:
-            self.put_in_force(step, made, PlanState.ROLLED_BACK)
-            text = f"back to plan {to_version} as {made.version}"
-            self.note(step, EventKind.PLAN_ROLLED_BACK, text, plan_version=made.version, **ids)
-
-        self.step(act)
-        return made.version
-
-    def repaired(self, plan: StoredPlan, freeze_ms: int = 0) -> StoredPlan:
-        """The plan made valid for now with as few changes as possible; not stored yet."""
-        problem = self.problem(freeze_ms)
-        decoder = Decoder(Model(problem, Base(plan.assignments)))
-        schedule = decoder.decode(repair(decoder, plan.assignments))
-        assignments = decoder.assignments(schedule)
-        broken = check(problem, assignments)
-        if broken:
-            raise Refused(Reason.INVALID_TRANSITION, f"cannot be repaired: {broken[0].text}"[:254])
-        return StoredPlan(
-            version=self.floor.state.last_version + 1,
-            base_version=plan.version,
-            state=PlanState.DRAFT,
-            stamp_ns=self._now_ns(),
-            problem=problem,
-            assignments=assignments,
-            score=decoder.model.objective.score(
-                assignments, changed_fraction(plan.assignments, assignments)
-            ),
-            stage="repair",
-        )
-
-    def store(
-        self, plan: StoredPlan, *, commit: bool, approval: str = "", **ids: Any
-    ) -> StoredPlan:
-        """Store a plan under the next version; commit it, or say why a person has to."""
-        floor = self.floor
-        plan = replace(plan, version=floor.state.last_version + 1, state=PlanState.DRAFT)
-        stored = [plan]
-
-        def act(step: Step) -> None:
-            floor.put_plan(step.transaction, plan)
-            text = f"plan {plan.version} by {plan.stage}, J {plan.score.objective:.4f}"
-            self.note(step, EventKind.PLAN_MADE, text, plan_version=plan.version, **ids)
-            step.applied.insert(0, lambda: setattr(floor.state, "last_version", plan.version))
-            if commit:
-                try:
-                    self.put_in_force(step, plan, **ids)
-                    stored[0] = replace(plan, state=PlanState.COMMITTED)
-                except Refused as refusal:
-                    self.note(step, EventKind.PLAN_REJECTED, str(refusal),
-                              plan_version=plan.version, **ids)  # fmt: skip
-            elif approval:
-                self.note(step, EventKind.APPROVAL_NEEDED, approval,
-                          plan_version=plan.version, **ids)  # fmt: skip
-
-        self.step(act)
-        return stored[0]
-
-    # Helpers ------------------------------------------------------------------------------------
-
-    def machine(self, machine_id: str) -> Machine:
-        """A known machine; raises Refused."""
-        machine = self.floor.state.machines.get(machine_id)
-        if machine is None:
-            raise Refused(Reason.UNKNOWN_TARGET, f"no machine '{machine_id}'")
-        return machine
-
-    def job(self, job_id: str) -> Job:
-        """A known job; raises Refused."""
-        job = self.floor.state.jobs.get(job_id)
-        if job is None:
-            raise Refused(Reason.UNKNOWN_TARGET, f"no job '{job_id}'")
-        return job
-
-    def operation(self, job_id: str, operation_id: str) -> Operation:
-        """A known operation; raises Refused."""
-        operation = self.floor.operation((job_id, operation_id))
-        if operation is None:
-            raise Refused(Reason.UNKNOWN_TARGET, f"job '{job_id}' has no '{operation_id}'")
-        return operation
-
-    def plan(self, version: int) -> StoredPlan:
-        """A stored plan; raises Refused."""
-        plan = self.floor.plan(version) if version else None
-        if plan is None:
-            text = f"no plan {version}"
-            raise Refused(Reason.UNKNOWN_TARGET, text)
-        return plan
-
-    def _same_version(self, expected: int) -> None:
-        now = self.floor.version_in_force
-        if expected != now:
-            text = f"plan {now} is in force, expected {expected}"
-            raise Refused(Reason.VERSION_MISMATCH, text)
-
-    def assignment(self, key: tuple[str, str]) -> Assignment | None:
-        """Of the plan in force."""
-        plan = self.floor.in_force
-        rows = () if plan is None else plan.assignments
-        return next((a for a in rows if a.key == key), None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from shopfloor.ros.commands import Reason, Refused
-from shopfloor.scheduling.commands import Commands, Step
+from shopfloor.scheduling.commands import Commands
 from shopfloor.scheduling.floor import Dispatch, is_up, with_operation
 from shopfloor.scheduling.journal import EventKind
 from shopfloor.scheduling.problem import (
@@ -20,6 +20,7 @@ from shopfloor.scheduling.problem import (
     JobState,
     OperationState,
 )
+from shopfloor.scheduling.steps import Step
 
 
 @dataclass(frozen=True)

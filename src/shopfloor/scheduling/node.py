@@ -24,17 +24,17 @@ from shopfloor.ros.paths import share_folder, state_folder
 from shopfloor.scheduling import messages
 from shopfloor.scheduling.commands import Commands
 from shopfloor.scheduling.dispatching import Dispatcher, Progress, SimulatedMachines
-from shopfloor.scheduling.execute_action import ExecuteAction
 from shopfloor.scheduling.explain import Change, diff
 from shopfloor.scheduling.floor import Dispatch, Floor, PlanState, StoredPlan
 from shopfloor.scheduling.journal import Event, Journal, JournalError
+from shopfloor.scheduling.node_execute_action import ExecuteAction
+from shopfloor.scheduling.node_plan_action import PlanAction
+from shopfloor.scheduling.node_reactions import Reactions
+from shopfloor.scheduling.node_services import Services
 from shopfloor.scheduling.parameters import SchedulerParameters
-from shopfloor.scheduling.plan_action import PlanAction
 from shopfloor.scheduling.planning import Request
 from shopfloor.scheduling.problem import ProblemError, Weights
 from shopfloor.scheduling.problem_file import load_problem
-from shopfloor.scheduling.reactions import Reactions
-from shopfloor.scheduling.services import Services
 from shopfloor.scheduling.solver import Solution
 
 _TICK_S = 0.1

@@ -1,109 +1,51 @@
-"""What the scheduler does by itself when verdicts, heat or a bearing say that it must."""
+"""What the graph says about machines, turned into what the scheduler does about it."""
 
 from __future__ import annotations
 
-import math
-from functools import partial
-from typing import Any
-
-from shopfloor_msgs.msg import InspectionResult, MachineHealth, PartVerdict, ThermalState
-
-from shopfloor.scheduling import messages
-from shopfloor.scheduling.commands import Step
-from shopfloor.scheduling.journal import EventKind
-from shopfloor.scheduling.problem import MachineState, Window
-from shopfloor.scheduling.watch import FailRuns, pairs, thermal_factor
+from dataclasses import dataclass, field
 
 
-class Reactions:
-    """Listens on the scheduler's node to what its parameters name. Raises ValueError."""
+@dataclass
+class FailRuns:
+    """Counts FAIL verdicts in a row at each station. feeders: station to machine."""
 
-    def __init__(self, node: Any) -> None:
-        self._node = node
-        params = node.params
-        self._fails = FailRuns(pairs(params.feeders, "feeders"), params.fail_run)
-        self._hot = pairs(params.thermal_machines, "thermal_machines")
-        self._names = pairs(params.health_machines, "health_machines")
-        self._full_fps: dict[str, float] = {}
-        self._alerts: set[str] = set()
-        if self._fails.feeders:
-            node.subscription("part_verdict", self._on_verdict)
-        for host in self._hot:
-            node.subscription("thermal_state", partial(self._on_thermal, host), host=host)
-        for machine in self._names:
-            node.subscription("machine_health", self._on_health, machine=machine)
+    feeders: dict[str, str]
+    limit: int
+    _runs: dict[str, int] = field(default_factory=dict)
 
-    def set_fail_run(self, length: int) -> None:
-        """So many FAIL verdicts in a row hold a feeder."""
-        self._fails.limit = length
+    def add(self, station: str, failed: bool) -> str:
+        """One verdict; the machine to hold where its run is full, else empty."""
+        machine = self.feeders.get(station, "")
+        if not machine or not self.limit:
+            return ""
+        run = self._runs[station] = self._runs.get(station, 0) + 1 if failed else 0
+        if run < self.limit:
+            return ""
+        self._runs[station] = 0
+        return machine
 
-    def acknowledged(self, machine_id: str) -> None:
-        """Somebody set the machine up again: its stations count anew."""
-        self._fails.forget(machine_id)
+    def forget(self, machine: str) -> None:
+        """Somebody has acknowledged: count anew for the stations that it feeds."""
+        for station, fed_by in self.feeders.items():
+            if fed_by == machine:
+                self._runs[station] = 0
 
-    def _change(self, kind: EventKind, machine: str, state: MachineState, why: str,
-                factor: float = 1.0) -> None:  # fmt: skip
-        """A machine changes on the graph's own account."""
-        if machine not in self._node.floor.state.machines:
-            self._node.fault("unknown machine", f"{machine}: {why}")
-            return
 
-        def act(step: Step) -> None:
-            self._node.commands.change_machine(step, kind, machine, state, why, None, factor)
+def thermal_factor(rung: int, rung_count: int, fps: float, full_fps: float) -> float:
+    """How fast a station still is: by the promised rate where it is known, else by the rung."""
+    if rung <= 0:
+        return 1.0
+    if full_fps > 0.0 and 0.0 < fps < full_fps:
+        return max(fps / full_fps, 0.05)
+    return max(1.0 - rung / max(rung_count, rung + 1), 0.05)
 
-        self._node.commands.step(act)
-        self._node.repair(f"{machine} {state.name}")
 
-    def _on_verdict(self, verdict: PartVerdict) -> None:
-        if not self._node.is_active or verdict.revision != 1:
-            return
-        for evidence in verdict.evidence:
-            judged = (InspectionResult.VERDICT_PASS, InspectionResult.VERDICT_FAIL)
-            if evidence.verdict not in judged:
-                continue
-            failed = evidence.verdict == InspectionResult.VERDICT_FAIL
-            machine = self._fails.add(evidence.station, failed)
-            present = self._node.floor.state.machines.get(machine) if machine else None
-            if machine and (present is None or not present.is_stopped):
-                why = f"{self._node.params.fail_run} FAIL verdicts in a row at {evidence.station}"
-                self._change(EventKind.DEFECT_STOP, machine, MachineState.HELD, why)
-
-    def _on_thermal(self, host: str, state: ThermalState) -> None:
-        if not self._node.is_active:
-            return
-        machine = self._hot[host]
-        if state.rung == 0 and state.guaranteed_fps > 0:
-            self._full_fps[host] = float(state.guaranteed_fps)
-        factor = thermal_factor(
-            state.rung, state.rung_count, float(state.guaranteed_fps), self._full_fps.get(host, 0.0)
-        )
-        present = self._node.floor.state.machines.get(machine)
-        if present is None or present.is_stopped:
-            return
-        if math.isclose(factor, self._node.floor.state.slowed.get(machine, 1.0), abs_tol=0.01):
-            return
-        wanted = MachineState.UP if factor >= 1.0 else MachineState.DERATED
-        why = f"{host} at thermal rung {state.rung} {state.rung_name}".rstrip()
-        self._change(EventKind.THERMAL_DERATE, machine, wanted, why, factor)
-
-    def _on_health(self, health: MachineHealth) -> None:
-        if not self._node.is_active or health.tier != MachineHealth.TIER_WORK_ORDER:
-            return
-        machine_id = self._names.get(health.machine_id, health.machine_id)
-        alert = health.alert_id or f"{machine_id} {health.component}"
-        if alert in self._alerts or machine_id not in self._node.floor.state.machines:
-            return
-        self._alerts.add(alert)
-        self._book_maintenance(machine_id, f"{alert}: {health.reason}")
-
-    def _book_maintenance(self, machine_id: str, why: str) -> None:
-        """A stop at the first end of an operation after the freeze horizon."""
-        plan, now = self._node.floor.in_force, self._node.commands.now_ms()
-        after = now + round(self._node.params.freeze_horizon_s * 1000)
-        rows = plan.assignments if plan is not None else ()
-        there = [a for a in rows if a.machine_id == machine_id and a.start < after < a.end]
-        start = max((a.end for a in there), default=after)
-        end = start + round(self._node.params.maintenance_s * 1000)
-        window = Window(start, end, 0.0, messages.text(why, 128))
-        self._node.commands.book_downtime(machine_id, window, why)
-        self._node.repair(f"{machine_id} maintenance")
+def pairs(rows: tuple[str, ...], name: str) -> dict[str, str]:
+    """`LEFT=RIGHT` rows as a dictionary. Raises ValueError naming parameter and row."""
+    found = {}
+    for row in rows:
+        left, sign, right = row.partition("=")
+        if not (left and sign and right):
+            raise ValueError(f"{name}: {row!r} is not NAME=MACHINE")
+        found[left] = right
+    return found
