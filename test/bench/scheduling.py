@@ -139,7 +139,7 @@ class Bench:
             ours.append(self.checked(problem, solve(problem, ours_s, hint=start)).value)
             deadline = time.monotonic() + theirs_s
             found, _ = whole(decoder, Found(candidate, schedule), random.Random(seed), deadline,
-                             lambda found: None, workers=2)  # fmt: skip
+                             lambda found, bound: None, workers=2)  # fmt: skip
             theirs.append(found.schedule.value)
         worst = min(a - b for a, b in zip(ours, theirs, strict=True))
         self.results.add(

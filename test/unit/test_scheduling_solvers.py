@@ -76,9 +76,7 @@ def test_cp_sat_neighbourhoods_decode_to_valid_plans(seed: int) -> None:
     candidate = dispatch(decoder.model, "SPT")
     start = Found(candidate, decoder.decode(candidate))
     deadline = time.monotonic() + 0.3
-    found, _ = large_neighbourhood.search(
-        decoder, start, random.Random(1), deadline, lambda _: None
-    )
+    found = large_neighbourhood.search(decoder, start, random.Random(1), deadline, lambda _: None)
     assert check(problem, decoder.assignments(found.schedule)) == []
     assert found.schedule.rank >= start.schedule.rank
 

@@ -6,6 +6,7 @@ searches such parts through without finding anything, until it is the whole prob
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -29,8 +30,8 @@ def search(
     on_better: Callable[[Found], None],
     incoming: Callable[[], Found | None] = lambda: None,
     workers: int = 1,
-) -> tuple[Found, bool]:
-    """Search until `deadline` (steady seconds): the best, and whether it is proven best.
+) -> Found:
+    """Search until `deadline` (steady seconds); returns the best.
 
     incoming: a better schedule that somebody else has found meanwhile.
     """
@@ -44,22 +45,20 @@ def search(
         everything = size >= model.n
         free = range(model.n) if everything else choose(model, best.schedule, int(size), rng)
         part = Neighbourhood(model, best.schedule, free)
-        status, candidate = part.solve(min(limit_s, left), rng.randrange(1 << 30), workers)
+        status, candidate, _ = part.solve(min(limit_s, left), rng.randrange(1 << 30), workers)
         found = None if candidate is None else _decoded(decoder, candidate, best)
         better = found is not None and found.schedule.rank > best.schedule.rank
         if found is not None and better:
             best = found
             on_better(best)
         searched_through = status in (cp_model.OPTIMAL, cp_model.INFEASIBLE)
-        if searched_through and everything and part.is_exact and not best.schedule.violation:
-            return best, True
         if searched_through and not better:
             size = min(size * 1.1 + 1, model.n)
         elif not searched_through and not better:
             if everything:
                 limit_s = min(2 * limit_s, 8.0)
             size = max(size * 0.9, min(8, model.n))
-    return best, False
+    return best
 
 
 def whole(
@@ -67,23 +66,33 @@ def whole(
     start: Found,
     rng: random.Random,
     deadline: float,
-    on_better: Callable[[Found], None],
+    on_better: Callable[[Found, float], None],
     workers: int = 1,
-) -> tuple[Found, bool]:
-    """CP-SAT on the whole problem at once, from the hint: the best, and whether it is proven."""
-    best = start
+) -> tuple[Found, float]:
+    """CP-SAT on the whole problem at once, from the hint: the best, and the bound of J.
 
-    def seen(candidate: Candidate) -> None:
+    With two workers or more CP-SAT looks at neighbourhoods of its own beside its search. on_better
+    hears of each better one with the bound so far; inf: not known.
+    """
+    model = decoder.model
+    best = start
+    part = Neighbourhood(model, start.schedule, range(model.n))
+
+    def bound(least_end_ms: int) -> float:
+        if not part.is_exact:
+            return math.inf
+        return model.objective.weights.utilisation * model.objective.utilisation(least_end_ms)
+
+    def seen(candidate: Candidate, least_end_ms: int) -> None:
         nonlocal best
         found = _decoded(decoder, candidate, best)
         if found.schedule.rank > best.schedule.rank:
             best = found
-            on_better(best)
+            on_better(best, bound(least_end_ms))
 
-    part = Neighbourhood(decoder.model, start.schedule, range(decoder.model.n))
     left = max(deadline - time.monotonic(), 0.01)
-    status, _ = part.solve(left, rng.randrange(1 << 30), workers, seen)
-    return best, status == cp_model.OPTIMAL and part.is_exact and not best.schedule.violation
+    _, _, least_end_ms = part.solve(left, rng.randrange(1 << 30), workers, seen)
+    return best, bound(least_end_ms)
 
 
 def _decoded(decoder: Decoder, candidate: Candidate, best: Found) -> Found:

@@ -148,6 +148,17 @@ class Model:
             for job_id, due in objective.due.items()
         ]
 
+    @property
+    def only_makespan(self) -> bool:
+        """Whether the last end is all that counts: the shortest plan is the best."""
+        objective, weights = self.objective, self.objective.weights
+        return bool(
+            weights.utilisation
+            and not self.move_cost
+            and not (weights.tardiness and self.due_rows)
+            and not (weights.energy and objective.energy_scale)
+        )
+
     def remaining_ms(self) -> list[int]:
         """Standard work from each operation to the end of its job, itself included."""
         left = [0] * self.n

@@ -1,29 +1,25 @@
 """A neighbourhood of a schedule as a CP-SAT model.
 
 Some operations are free; the others keep their machine and their turn on it, but may shift in time
-(a partial order is relaxed, not a timetable). The model is a good guess and not the truth: energy
-is priced where the middle of an operation lies, utilisation is linear around the present makespan,
-a set-up only has to fit between two operations. What CP-SAT finds is decoded and valued exactly,
-so a bad guess costs time and never quality. Where nothing had to be guessed, `is_exact` is true.
+(a partial order is relaxed, not a timetable). The model is a good guess and not the truth: see
+`cp_losses`, and a set-up only has to fit between two operations. What CP-SAT finds is decoded and
+valued exactly, so a bad guess costs time and never quality. Where nothing had to be guessed,
+`is_exact` is true: then the last end is all that counts, and the model's bound is a bound.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 from ortools.sat.python import cp_model
 
+from shopfloor.scheduling.cp_losses import add_energy, add_stability, minimise
+from shopfloor.scheduling.cp_part import Linear, Part, common_tick
+from shopfloor.scheduling.cp_setups import add_setups, setup_variable
 from shopfloor.scheduling.decoder import Candidate, Schedule
 from shopfloor.scheduling.model import Model
-from shopfloor.scheduling.objective import FAR
-
-Linear = cp_model.LinearExpr
-
-_UNITS = 1_000_000
-"""Objective units for a difference of 1 in J."""
 
 
 class Neighbourhood:
@@ -32,221 +28,130 @@ class Neighbourhood:
     def __init__(self, model: Model, schedule: Schedule, free: Iterable[int]) -> None:
         self.model = model
         self.schedule = schedule
-        self.free = frozenset(free)
-        self.cp = cp_model.CpModel()
-        self.tick = _tick(model)
-        self.is_exact = not model.has_setups and not model.objective.weights.energy
-        self._starts: list[Linear] = []
-        self._ends: list[Linear] = []
-        self._setup_vars: list[cp_model.IntVar | None] = []
-        self._choice: list[dict[int, cp_model.LiteralT]] = []
+        tick = common_tick(model)
+        everything = frozenset(free)
+        # room to move work around; where only the last end counts it must not get later
+        slack = 0 if model.only_makespan else max(model.standard, default=0)
+        limit = -(-(schedule.makespan + slack) // tick)
+        self.part = Part(model, schedule, everything, tick, limit)
         self._intervals: dict[int, list[cp_model.IntervalVar]] = defaultdict(list)
         self._work_of: dict[int, list[cp_model.IntervalVar]] = defaultdict(list)
-        self._loss: list[tuple[float, Linear]] = []
-        # room to move work around, and never more than what stands
-        slack = max(model.standard, default=0)
-        self.limit = self._ticks(schedule.makespan + slack)
         for i in range(model.n):
             self._operation(i)
-        self._precedence()
+        for i in range(model.n):
+            for p in model.before[i]:
+                self.part.cp.add(self.part.starts[i] >= self.part.ends[p])
         self._lines()
         self._turns()
         if model.has_setups:
-            self._setups()
-        self._objective()
+            add_setups(self.part)
+        only_makespan = minimise(self.part)
+        self.is_exact = only_makespan and not model.has_setups and len(everything) == model.n
 
     def solve(
         self,
         limit_s: float,
         seed: int,
         workers: int = 1,
-        on_solution: Callable[[Candidate], None] | None = None,
-    ) -> tuple[int, Candidate | None]:
-        """CP-SAT status, and the last candidate that it found, if any."""
+        on_solution: Callable[[Candidate, int], None] | None = None,
+    ) -> tuple[int, Candidate | None, int]:
+        """CP-SAT status, the last candidate that it found, if any, and the bound.
+
+        The bound is the least last end in milliseconds, and means nothing unless `is_exact`.
+        on_solution: called with each candidate and the bound.
+        """
         solver = cp_model.CpSolver()
         solver.parameters.max_time_in_seconds = limit_s
         solver.parameters.num_workers = workers
         solver.parameters.random_seed = seed
-        solver.parameters.symmetry_level = 0
-        solver.parameters.linearization_level = 0
+        if len(self.part.free) < self.model.n:  # small and many: no time for what pays off later
+            solver.parameters.symmetry_level = 0
+            solver.parameters.linearization_level = 0
+        # alone, a worker would never look at neighbourhoods of its own
+        solver.parameters.interleave_search = workers == 1 and self.is_exact
         watch = None if on_solution is None else _Watch(self, on_solution)
-        status = solver.solve(self.cp, watch)
+        status = solver.solve(self.part.cp, watch)
+        bound = self.bound_ms(solver.best_objective_bound)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            return int(status), None
-        return int(status), self._candidate(solver.value, solver.boolean_value)
+            return int(status), None, bound
+        return int(status), self.candidate(solver.value, solver.boolean_value), bound
 
-    def _candidate(
+    def bound_ms(self, objective_bound: float) -> int:
+        """CP-SAT's bound as the least last end, milliseconds."""
+        return max(round(objective_bound), 0) * self.part.tick if self.is_exact else 0
+
+    def candidate(
         self,
         value: Callable[[Linear], int],
         is_true: Callable[[cp_model.LiteralT], bool],
     ) -> Candidate:
-        model = self.model
-        start = [value(s) * self.tick for s in self._starts]
+        """What CP-SAT has found."""
+        model, part = self.model, self.part
+        start = [value(s) * part.tick for s in part.starts]
         choice = []
         for i in range(model.n):
-            numbers = [k for k, literal in self._choice[i].items() if is_true(literal)]
-            choice.append(numbers[0] if numbers else self._present_option(i))
+            numbers = [k for k, literal in part.choice[i].items() if is_true(literal)]
+            choice.append(numbers[0] if numbers else part.present_option(i))
         rank = {i: r for r, i in enumerate(model.topological())}
         order = sorted(range(model.n), key=lambda i: (start[i], rank[i]))
         return Candidate(order, choice, start)
 
-    def _present_option(self, i: int) -> int:
-        machine = self.schedule.machine[i]
-        return next(k for k, (m, _) in enumerate(self.model.options[i]) if m == machine)
-
-    def _ticks(self, ms: int) -> int:
-        return -(-ms // self.tick)
-
     def _operation(self, i: int) -> None:
-        model, cp, schedule = self.model, self.cp, self.schedule
-        present = self._present_option(i)
-        low = self._ticks(model.ready[i])
-        high = max(min(self.limit, model.latest[i] // self.tick), low)
+        model, part, schedule = self.model, self.part, self.schedule
+        cp = part.cp
+        present = part.present_option(i)
+        low = part.ticks(model.ready[i])
+        high = max(min(part.limit, model.latest[i] // part.tick), low)
         pin = model.pinned_start[i]
         if pin is not None:
-            low = max(low, pin // self.tick)
+            low = max(low, pin // part.tick)
             start: Linear = cp.new_int_var(low, low, "")
         else:
             start = cp.new_int_var(low, high, "")
-            cp.add_hint(start, min(max(schedule.start[i] // self.tick, low), high))
-        options = range(len(model.options[i])) if i in self.free else (present,)
-        self._starts.append(start)
-        setup = self._setup_of(i)
+            cp.add_hint(start, min(max(schedule.start[i] // part.tick, low), high))
+        part.starts.append(start)
+        setup = setup_variable(part, i)
+        part.setups.append(setup)
+        options = range(len(model.options[i])) if i in part.free else (present,)
         literals: dict[int, cp_model.LiteralT] = {}
-        if len(options) == 1:
+        if len(options) == 1 and setup is None:
             m, duration = model.options[i][options[0]]
-            length = self._ticks(duration)
-            if setup is None:
-                end: Linear = start + length
-                self._add_interval(i, m, cp.new_fixed_size_interval_var(start, length, ""))
-            else:
-                end = self._end_of(i, low)
-                cp.add(end == start + setup + length)
-                self._add_interval(i, m, cp.new_interval_var(start, setup + length, end, ""))
-            whole = cp.new_interval_var(start, end - start, end, "") if setup is None else None
+            end: Linear = start + part.ticks(duration)
+            self._work(m, cp.new_fixed_size_interval_var(start, part.ticks(duration), ""))
         else:
-            end = self._end_of(i, low)
-            size = cp.new_int_var(0, self.limit, "")
-            cp.add_hint(size, self._ticks(schedule.end[i] - schedule.start[i]))
+            end = cp.new_int_var(low, max(high, low), "")
+            cp.add_hint(end, min(max(part.ticks(schedule.end[i]), low), max(high, low)))
             for k in options:
                 m, duration = model.options[i][k]
-                literal = cp.new_bool_var("")
-                literals[k] = literal
-                cp.add_hint(literal, k == present)
-                work = self._ticks(duration)
-                cp.add(size == (work if setup is None else setup + work)).only_enforce_if(literal)
-                interval = cp.new_optional_interval_var(start, size, end, literal, "")
-                self._add_interval(i, m, interval)
-            cp.add_exactly_one(literals.values())
-            whole = cp.new_interval_var(start, size, end, "")
-        for resource in model.resources[i]:
-            if whole is None:
-                span = cp.new_int_var(0, self.limit, "")
-                whole = cp.new_interval_var(start, span, end, "")
-            self._intervals[resource].append(whole)
+                size = part.ticks(duration) if setup is None else setup + part.ticks(duration)
+                if len(options) == 1:
+                    self._work(m, cp.new_interval_var(start, size, end, ""))
+                    break
+                chosen = literals[k] = cp.new_bool_var("")
+                cp.add_hint(chosen, k == present)
+                self._work(m, cp.new_optional_interval_var(start, size, end, chosen, ""))
+            if literals:
+                cp.add_exactly_one(literals.values())
+        if model.resources[i]:
+            whole = cp.new_interval_var(start, cp.new_int_var(0, part.limit, ""), end, "")
+            for resource in model.resources[i]:
+                self._intervals[resource].append(whole)
         cp.add(end <= high)
-        self._ends.append(end)
-        self._choice.append(literals)
-        if model.objective.weights.energy and model.objective.energy_scale and i in self.free:
-            self._energy(i, start, present, literals)
-        if model.move_cost and model.base_place[i] is not None:
-            self._stability(i, start, present, literals)
+        part.ends.append(end)
+        part.choice.append(literals)
+        if model.objective.weights.energy and model.objective.energy_scale and i in part.free:
+            add_energy(part, i)
+        if model.move_cost:
+            add_stability(part, i)
 
-    def _end_of(self, i: int, low: int) -> cp_model.IntVar:
-        end = self.cp.new_int_var(low, self.limit, "")
-        self.cp.add_hint(end, self._ticks(self.schedule.end[i]))
-        return end
-
-    def _setup_of(self, i: int) -> cp_model.IntVar | None:
-        """A variable for the set-up; None where there can be none."""
-        model = self.model
-        longest = 0
-        if model.has_setups and model.family[i] >= 0:
-            longest = max(row[model.family[i]] for row in model.setup)
-        if not longest:
-            self._setup_vars.append(None)
-            return None
-        setup = self.cp.new_int_var(0, self._ticks(longest), "")
-        self.cp.add_hint(setup, self._ticks(self.schedule.setup[i]))
-        self._setup_vars.append(setup)
-        return setup
-
-    def _add_interval(self, i: int, m: int, interval: cp_model.IntervalVar) -> None:
+    def _work(self, m: int, interval: cp_model.IntervalVar) -> None:
         self._intervals[m].append(interval)
         if self.model.partners[m]:
             self._work_of[m].append(interval)
 
-    def _energy(
-        self,
-        i: int,
-        work: Linear,
-        present: int,
-        literals: dict[int, cp_model.LiteralT],
-    ) -> None:
-        """Cost of energy on each machine, by the price in which the middle of the work lies."""
-        model, cp = self.model, self.cp
-        objective = model.objective
-        scale = objective.weights.energy / objective.energy_scale / 3_600_000.0
-        price = objective.price
-        last = self.limit * self.tick
-        pieces = [
-            (start, end, rate)
-            for start, end, rate in zip(
-                price.times, [*price.times[1:], FAR], price.rates, strict=True
-            )
-            if start <= last and end > model.ready[i]
-        ]
-        for k, literal in literals.items() if literals else ((present, None),):
-            m, duration = model.options[i][k]
-            modes = []
-            for start, end, rate in pieces:
-                if literal is not None and len(pieces) == 1:
-                    mode: cp_model.LiteralT = literal
-                else:
-                    mode = cp.new_bool_var("")
-                    middle = duration // 2
-                    cp.add(work >= self._ticks(start - middle)).only_enforce_if(mode)
-                    cp.add(work <= max((end - middle) // self.tick, 0)).only_enforce_if(mode)
-                    at = self.schedule.start[i] + middle
-                    cp.add_hint(mode, k == present and start <= at < end)
-                modes.append(mode)
-                self._loss.append((scale * objective.net_power[m] * duration * rate, _linear(mode)))
-            if literal is None:
-                cp.add_exactly_one(modes)
-            elif len(pieces) > 1:
-                cp.add(sum(modes) == literal)
-
-    def _stability(
-        self,
-        i: int,
-        start: Linear,
-        present: int,
-        literals: dict[int, cp_model.LiteralT],
-    ) -> None:
-        place = self.model.base_place[i]
-        assert place is not None
-        machine, at = place
-        option = next((k for k, o in enumerate(self.model.options[i]) if o[0] == machine), None)
-        if option is None or (not literals and option != present):
-            return
-        stays = self.cp.new_bool_var("")
-        target = self._ticks(at)
-        if target > self.limit:
-            return
-        self.cp.add(start == target).only_enforce_if(stays)
-        if literals:
-            self.cp.add_implication(stays, literals[option])
-        self.cp.add_hint(stays, self.schedule.start[i] == at)
-        self._loss.append((-self.model.move_cost, _linear(stays)))
-
-    def _precedence(self) -> None:
-        for i in range(self.model.n):
-            for p in self.model.before[i]:
-                self.cp.add(self._starts[i] >= self._ends[p])
-
     def _lines(self) -> None:
         """Capacity of every line with its stops, and pairs that may not run together."""
-        model, cp = self.model, self.cp
+        model, cp = self.model, self.part.cp
         fixed = [[(row[0], row[1]) for row in rows] for rows in model.fixed_rows]
         for m, intervals in self._intervals.items():
             if model.capacity[m] == 1:
@@ -274,155 +179,32 @@ class Neighbourhood:
         return [self._span(start, end) for start, end in merged if end > 0]
 
     def _span(self, start: int, end: int) -> cp_model.IntervalVar:
-        low = max(start, 0) // self.tick
-        high = max(min(self._ticks(end), 2 * self.limit), low)
-        return self.cp.new_fixed_size_interval_var(low, high - low, "")
+        part = self.part
+        low = max(start, 0) // part.tick
+        high = max(min(part.ticks(end), 2 * part.limit), low)
+        return part.cp.new_fixed_size_interval_var(low, high - low, "")
 
     def _turns(self) -> None:
         """Operations that are not free keep their order on a line."""
-        model, schedule = self.model, self.schedule
+        model, part, schedule = self.model, self.part, self.schedule
         lines: dict[int, list[int]] = defaultdict(list)
         for i in range(model.n):
-            if i not in self.free:
+            if i not in part.free:
                 for m in (schedule.machine[i], *model.resources[i]):
                     if model.capacity[m] == 1:
                         lines[m].append(i)
         for rows in lines.values():
             rows.sort(key=schedule.start.__getitem__)
             for first, second in pairwise(rows):
-                self.cp.add(self._starts[second] >= self._ends[first])
-
-    def _setups(self) -> None:
-        """A round trip over the operations with a family on each machine gives the set-ups."""
-        model, cp = self.model, self.cp
-        on: dict[int, list[tuple[int, cp_model.LiteralT | None]]] = defaultdict(list)
-        for i in range(model.n):
-            if self._setup_vars[i] is None and model.family[i] < 0:
-                continue
-            for k, literal in self._choice[i].items():
-                on[model.options[i][k][0]].append((i, literal))
-            if not self._choice[i]:
-                on[self.schedule.machine[i]].append((i, None))
-        into: dict[int, list[tuple[int, cp_model.LiteralT]]] = defaultdict(list)
-        for m, rows in on.items():
-            self._round_trip(m, rows, into)
-        for i, setup in enumerate(self._setup_vars):
-            if setup is not None:
-                cp.add(setup == sum(gap * literal for gap, literal in into[i]))
-
-    def _round_trip(
-        self,
-        m: int,
-        rows: list[tuple[int, cp_model.LiteralT | None]],
-        into: dict[int, list[tuple[int, cp_model.LiteralT]]],
-    ) -> None:
-        model, cp, schedule = self.model, self.cp, self.schedule
-        present = sorted(
-            (i for i, _ in rows if schedule.machine[i] == m), key=schedule.start.__getitem__
-        )
-        following = dict(pairwise([-1, *present, -1])) if present else {}
-        fixed = max((row for row in model.fixed_rows[m] if row[2] >= 0), default=None)
-        arcs: list[tuple[int, int, cp_model.LiteralT]] = []
-        for node, (i, here) in enumerate(rows, start=1):
-            first, last = cp.new_bool_var(""), cp.new_bool_var("")
-            cp.add_hint(first, bool(present) and present[0] == i)
-            cp.add_hint(last, bool(present) and present[-1] == i)
-            arcs += [(0, node, first), (node, 0, last)]
-            gap = self._ticks(model.setup[fixed[2]][model.family[i]]) if fixed is not None else 0
-            into[i].append((gap, first))
-            if here is not None:
-                arcs.append((node, node, ~here))
-            for other, (j, _) in enumerate(rows, start=1):
-                both_stay = i not in self.free and j not in self.free
-                if other == node or (both_stay and schedule.start[i] > schedule.start[j]):
-                    continue
-                if self._comes_before(j, i):
-                    continue
-                arc = cp.new_bool_var("")
-                cp.add_hint(arc, following.get(i) == j)
-                arcs.append((node, other, arc))
-                cp.add(self._starts[j] >= self._ends[i]).only_enforce_if(arc)
-                into[j].append((self._ticks(model.setup[model.family[i]][model.family[j]]), arc))
-        if all(here is not None for _, here in rows):
-            empty = cp.new_bool_var("")
-            cp.add_hint(empty, not present)
-            arcs.append((0, 0, empty))
-        cp.add_circuit(arcs)
-
-    def _comes_before(self, first: int, second: int) -> bool:
-        return second in self.model.after[first]
-
-    def _objective(self) -> None:
-        """Minimise the loss of J, linear around the present makespan, and ask for less of it."""
-        model, objective, cp = self.model, self.model.objective, self.cp
-        weights = objective.weights
-        now = self.schedule.makespan
-        available = objective.available(now)
-        slope = 0.0
-        if available > 0:
-            rate = objective.available.rate(now)
-            slope = weights.utilisation * objective.work * rate / available**2
-        if objective.energy_scale:
-            idle = objective.idle.rate(now) / 3_600_000.0
-            slope += weights.energy * idle / objective.energy_scale
-        loss: list[tuple[float, Linear]] = [(w, e) for w, e in self._loss]
-        if slope > 0:
-            makespan = cp.new_int_var(0, self.limit, "")
-            cp.add_hint(makespan, min(self._ticks(now), self.limit))
-            for i in range(model.n):
-                if not model.after[i]:
-                    cp.add(makespan >= self._ends[i])
-            cp.add(makespan >= self._ticks(model.fixed_makespan))
-            loss.append((slope * self.tick, makespan))
-        for rows, fixed_end, due, cost in model.due_rows:
-            factor = weights.tardiness * cost * self.tick
-            if not rows or factor <= 0 or self.limit * self.tick <= due:
-                continue
-            late = cp.new_int_var(0, self.limit, "")
-            last = max(fixed_end, *(self.schedule.end[i] for i in rows))
-            cp.add_hint(late, max(self._ticks(last) - due // self.tick, 0))
-            for i in rows:
-                if not any(model.job[k] == model.job[i] for k in model.after[i]):
-                    cp.add(late >= self._ends[i] - due // self.tick)
-            if fixed_end > due:
-                cp.add(late >= self._ticks(fixed_end - due))
-            loss.append((factor, late))
-        if not loss:
-            return
-        # whole numbers with six digits for the whole range, or one unit a tick where that is all
-        if len(loss) == 1:
-            cp.minimize(loss[0][1])
-            return
-        smallest = min(abs(w) for w, _ in loss if w) if any(w for w, _ in loss) else 1.0
-        scale = max(_UNITS, min(1.0 / smallest, 1000.0 * _UNITS))
-        cp.minimize(sum(round(w * scale) * e for w, e in loss if round(w * scale)))
+                part.cp.add(part.starts[second] >= part.ends[first])
 
 
 class _Watch(cp_model.CpSolverSolutionCallback):
-    def __init__(self, part: Neighbourhood, on_solution: Callable[[Candidate], None]) -> None:
+    def __init__(self, around: Neighbourhood, tell: Callable[[Candidate, int], None]) -> None:
         super().__init__()
-        self._part, self._on_solution = part, on_solution
+        self._around, self._tell = around, tell
 
     def on_solution_callback(self) -> None:
         """CP-SAT has a better one."""
-        self._on_solution(self._part._candidate(self.value, self.boolean_value))
-
-
-def _tick(model: Model) -> int:
-    """The largest span that divides every time of the problem, milliseconds."""
-    tick = 0
-    for rows in model.options:
-        tick = math.gcd(tick, *(d for _, d in rows))
-    for line in model.blocks:
-        tick = math.gcd(tick, *(t for span in line for t in span if 0 < t < FAR))
-    for rows_of_line in model.fixed_rows:
-        tick = math.gcd(tick, *(time for row in rows_of_line for time in row[:2]))
-    tick = math.gcd(tick, *(s for row in model.setup for s in row))
-    tick = math.gcd(tick, *model.ready, *(p for p in model.pinned_start if p is not None))
-    tick = math.gcd(tick, *(t for t in model.latest if t < FAR))
-    return max(tick, 1)
-
-
-def _linear(literal: cp_model.LiteralT) -> Linear:
-    """0 or 1 as an expression."""
-    return cp_model.LinearExpr.sum([literal])
+        bound = self._around.bound_ms(self.best_objective_bound)
+        self._tell(self._around.candidate(self.value, self.boolean_value), bound)

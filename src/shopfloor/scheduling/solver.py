@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shopfloor.scheduling.bound import objective_bound
 from shopfloor.scheduling.checker import check
 from shopfloor.scheduling.decoder import Candidate, Decoder, Schedule
 from shopfloor.scheduling.model import Base, Model
@@ -36,18 +37,21 @@ from shopfloor.scheduling.solver_process import (
 )
 
 _POLL_S = 0.02
+_SAME = 1e-9
+"""Values of J that differ by less are the same."""
 _PROGRAM = "from shopfloor.scheduling.solver_process import main; main()"
 
 
 @dataclass(frozen=True)
 class Incumbent:
-    """A plan that passed the checker. value = J less the cost of moves."""
+    """A plan that passed the checker. value: J less the cost of moves; bound: no J is larger."""
 
     assignments: tuple[Assignment, ...]
     score: Score
     value: float
     stage: str
     elapsed_s: float
+    bound: float
 
 
 @dataclass
@@ -58,7 +62,7 @@ class Solution:
     baseline_rule: str = ""
     baseline: Score | None = None
     bound: float = float("inf")
-    proven: bool = False
+    """No plan has a larger J."""
     cancelled: bool = False
     stages_ms: dict[str, float] = field(default_factory=dict)
     violations: list[Constraint] = field(default_factory=list)
@@ -66,6 +70,11 @@ class Solution:
     """Rules that contradict each other: there is no valid plan."""
     refused: int = 0
     """Plans of the search that the checker refused: a defect, counted."""
+
+    @property
+    def proven(self) -> bool:
+        """Whether no plan is better than the best."""
+        return self.best is not None and self.best.value >= self.bound - _SAME
 
 
 def solve(
@@ -95,7 +104,7 @@ def solve(
         if run.solution.conflicts:
             return run.solution
     left = budget_s - run.elapsed()
-    if left > 0.1 and processes > 0 and run.decoder.model.n > 0:
+    if left > 0.1 and processes > 0 and run.decoder.model.n > 0 and not run.solution.proven:
         run.search(left, cancel or threading.Event(), processes, seed)
     return run.solution
 
@@ -108,7 +117,7 @@ class _Run:
         self.problem = problem
         self.base = base
         self.decoder = Decoder(Model(problem, base))
-        self.solution = Solution(None)
+        self.solution = Solution(None, bound=objective_bound(self.decoder.model))
         self._on_incumbent = on_incumbent
         self._hint: tuple[tuple[int, float], tuple[Assignment, ...]] | None = None
 
@@ -172,7 +181,9 @@ class _Run:
         if self.base is not None:
             changed = changed_fraction(self.base.assignments, plan)
         score = model.objective.score(plan, changed)
-        self.solution.best = Incumbent(plan, score, rank[1], stage, self.elapsed())
+        self.solution.best = Incumbent(
+            plan, score, rank[1], stage, self.elapsed(), self.solution.bound
+        )
         self._on_incumbent(self.solution.best)
         return True
 
@@ -182,22 +193,17 @@ class _Run:
             return
         began = time.monotonic()
         deadline = began + budget_s
-        weights = self.problem.weights
-        short = not weights.tardiness and not weights.energy and self.base is None
-        roles = (WHOLE, NEIGHBOURHOODS) if short else (ANNEAL, NEIGHBOURHOODS)
-        children = []
+        # what only has to be short is what CP-SAT is best at, with its own neighbourhoods
+        if self.decoder.model.only_makespan:
+            roles, workers = [WHOLE], processes
+        else:
+            roles, workers = [(ANNEAL, NEIGHBOURHOODS)[k % 2] for k in range(processes)], 1
+        children: list[_Child] = []
         try:
-            for number in range(processes):
-                task = Task(
-                    self.problem,
-                    self.base,
-                    self._hint[1],
-                    roles[number % 2],
-                    seed + number,
-                    budget_s,
-                    anneal_first=not short,
-                )
-                children.append(_Child(task))
+            for number, role in enumerate(roles):
+                children.append(_Child(Task(
+                    self.problem, self.base, self._hint[1], role, seed + number, deadline, workers
+                )))  # fmt: skip
             self._watch(children, deadline, cancel)
         finally:
             for child in children:
@@ -217,8 +223,7 @@ class _Run:
                     child = key.data
                     for report in child.reports():
                         self._heard(report, child, children)
-                        if report.proven:
-                            self.solution.proven = True
+                        if self.solution.proven:
                             return
                     if child.ended:
                         selector.unregister(key.fileobj)
@@ -226,6 +231,7 @@ class _Run:
             self.solution.cancelled = cancel.is_set()
 
     def _heard(self, report: Report, child: _Child, children: list[_Child]) -> None:
+        self.solution.bound = min(self.solution.bound, report.bound)
         if self._offer(report.stage, report.assignments, (-report.violation, report.value)):
             for other in children:
                 if other is not child:

@@ -6,6 +6,7 @@ Pickled messages with a length before each: a `Task` and then schedules of other
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import random
@@ -31,28 +32,29 @@ ANNEAL, NEIGHBOURHOODS, WHOLE = "local search", "cp-sat", "cp-sat whole"
 
 @dataclass(frozen=True)
 class Task:
-    """What to search. `hint` is a plan of the problem, valid or not."""
+    """What to search until `deadline` (steady seconds, the same in all processes of a host).
+
+    hint: a plan of the problem, valid or not.
+    """
 
     problem: Problem
     base: Base | None
     hint: tuple[Assignment, ...]
     role: str
     seed: int
-    budget_s: float
+    deadline: float
     workers: int = 1
-    anneal_first: bool = False
 
 
 @dataclass(frozen=True)
 class Report:
-    """A better plan by J less the cost of moves, or the end of the search."""
+    """A better plan by J less the cost of moves. No plan has a larger J than `bound`."""
 
     stage: str
     assignments: tuple[Assignment, ...]
     value: float
     violation: int
-    proven: bool = False
-    done: bool = False
+    bound: float
 
 
 def write(stream: IO[bytes], message: Any) -> None:
@@ -114,46 +116,43 @@ class _Search:
         candidate = self.decoder.candidate_of(plan)
         return None if candidate is None else Found(candidate, self.decoder.decode(candidate))
 
-    def report(self, found: Found, *, proven: bool = False, done: bool = False) -> None:
+    def report(self, found: Found, bound: float = math.inf) -> None:
         """Tell the parent."""
         plan = self.decoder.assignments(found.schedule)
         schedule = found.schedule
-        write(
-            self.out,
-            Report(self.task.role, plan, schedule.value, schedule.violation, proven, done),
-        )
+        write(self.out, Report(self.task.role, plan, schedule.value, schedule.violation, bound))
 
     def run(self) -> None:
         """Until the budget is spent or the best is proven."""
         task = self.task
-        deadline = time.monotonic() + task.budget_s
         rng = random.Random(task.seed)
         start = self._found(task.hint)
         if start is None:
             raise ValueError("the hint is not a plan of the problem")
-        proven = False
+        bound = math.inf
         if task.role == ANNEAL:
-            best = self._anneal(start, rng, deadline)
+            best = self._anneal(start, rng, task.deadline)
         else:
             from shopfloor.scheduling import large_neighbourhood
 
             if task.role == WHOLE:
-                best, proven = large_neighbourhood.whole(
-                    self.decoder, start, rng, deadline, self.report, task.workers
+                best, bound = large_neighbourhood.whole(
+                    self.decoder, start, rng, task.deadline, self.report, task.workers
                 )
             else:
-                if task.anneal_first:
-                    half = time.monotonic() + task.budget_s / 2
-                    start = improve(self.decoder, start, rng, half, self.report)
-                best, proven = large_neighbourhood.search(
-                    self.decoder, start, rng, deadline, self.report, self.incoming, task.workers
+                now = time.monotonic()
+                half = now + (task.deadline - now) / 2
+                start = improve(self.decoder, start, rng, half, self.report)
+                best = large_neighbourhood.search(
+                    self.decoder, start, rng, task.deadline, self.report, self.incoming
                 )
-        self.report(best, proven=proven, done=True)
+        self.report(best, bound)
 
     def _anneal(self, best: Found, rng: random.Random, deadline: float) -> Found:
         """One long round; where there is time, a second one from the best of all so far."""
-        if self.task.budget_s > _TWO_ROUNDS_S:
-            half = time.monotonic() + self.task.budget_s / 2
+        now = time.monotonic()
+        if deadline - now > _TWO_ROUNDS_S:
+            half = now + (deadline - now) / 2
             best = improve(self.decoder, best, rng, half, self.report)
         other = self.incoming()
         if other is not None and other.schedule.rank > best.schedule.rank:
