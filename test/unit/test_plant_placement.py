@@ -10,12 +10,13 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from shopfloor.plant.checks import check_plant
 from shopfloor.plant.environment import IMAGE_SEGMENT_BYTES, SMALL_SEGMENT_BYTES
 from shopfloor.plant.nodes import NODE_TYPES, load, node_type
 from shopfloor.plant.placement import need_problems, placement_problems, select, this_host
 from shopfloor.plant.plant_file import Plant, load_plant
 from shopfloor.plant.problems import PlantError
-from shopfloor.plant.specs import check_plant, make_specs, shared_memory_warning
+from shopfloor.plant.specs import make_specs, shared_memory_warning
 
 TEXT = """\
 plant: trial

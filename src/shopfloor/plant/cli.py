@@ -14,6 +14,7 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
+from shopfloor.plant.checks import check_plant
 from shopfloor.plant.claims import ClashError, claim
 from shopfloor.plant.console import LogPrinter
 from shopfloor.plant.environment import domain_id
@@ -21,11 +22,12 @@ from shopfloor.plant.paths import find_plant_file
 from shopfloor.plant.placement import ANY_HOST, THIS_HOST
 from shopfloor.plant.plant_file import Plant, load_plant
 from shopfloor.plant.problems import PlantError
-from shopfloor.plant.specs import ProcessSpec, check_plant, make_specs, shared_memory_warning
+from shopfloor.plant.specs import ProcessSpec, make_specs, shared_memory_warning
 from shopfloor.plant.supervisor import Supervisor
 from shopfloor.plant.systemd import STOP_UNIT, USER, host_files
 
 WRONG_INPUT = 2
+WORTH_SAYING_MBIT_S = 1.0
 LOG_LEVELS = ("debug", "info", "warn", "error")
 
 _EXAMPLES = """examples:
@@ -114,7 +116,12 @@ def _load(options: argparse.Namespace) -> tuple[Plant, list[ProcessSpec]]:
 
 def _check(options: argparse.Namespace) -> int:
     plant = load_plant(find_plant_file(options.plant))
-    check_plant(plant, options.host)
+    report = check_plant(plant, options.host)
+    for link in (link for link in report.links if link.mbit_s >= WORTH_SAYING_MBIT_S):
+        most = ", ".join(f"{flow.source.name} {flow.mbit_s:.1f}" for flow in link.flows[:3])
+        print(f"{link.from_host} -> {link.to_host}: about {link.mbit_s:.1f} Mbit/s ({most}, ...)")
+    for note in report.notes:
+        print(f"note: {note}")
     print(
         f"plant '{plant.name}': {len(plant.hosts)} hosts, {len(plant.processes)} processes, "
         f"{len(plant.nodes)} nodes: no problems"

@@ -1,14 +1,15 @@
 """The environment that every process of a plant gets, whoever starts it.
 
 Sources: Fast DDS 2.14 (Jazzy) reads FASTRTPS_DEFAULT_PROFILES_FILE, 3.x (Kilted, Lyrical)
-FASTDDS_DEFAULT_PROFILES_FILE; mallopt(3) for the malloc thresholds; ROS 2 "Improved dynamic
-discovery" for the discovery variables.
+FASTDDS_DEFAULT_PROFILES_FILE; mallopt(3) for the malloc thresholds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
+from shopfloor.plant.discovery import discovery_environment
+from shopfloor.plant.nodes import NODE_TYPES
 from shopfloor.plant.paths import config_folder
 from shopfloor.plant.plant_file import Plant
 
@@ -34,21 +35,24 @@ def domain_id(text: str) -> int:
     return int(text)
 
 
-def plant_environment(plant: Plant, images: bool, domain: int | None = None) -> dict[str, str]:
+def plant_environment(
+    plant: Plant, types: Iterable[str], domain: int | None = None
+) -> dict[str, str]:
     """Variables for a process of `plant`, to be laid over the caller's environment.
 
-    images: whether the process publishes images.
+    types: node types in the process.
     domain: beats the plant file's; with neither, the caller's ROS_DOMAIN_ID stays.
     """
+    types = frozenset(types)
     environment = {
-        **transport_environment(images),
+        **transport_environment(any(NODE_TYPES[type_].images for type_ in types)),
         # Each node has its own worker threads; libraries that bring more only steal cores.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
         "RCUTILS_COLORIZED_OUTPUT": "0",
         "RCUTILS_CONSOLE_OUTPUT_FORMAT": "[{severity}] [{name}] {message}",
-        **_discovery(plant),
+        **discovery_environment(plant, types),
     }
     domain = plant.domain_id if domain is None else domain
     if domain is not None:
@@ -69,14 +73,4 @@ def transport_environment(images: bool = True) -> dict[str, str]:
         "FASTDDS_DEFAULT_PROFILES_FILE": profiles,
         "MALLOC_MMAP_THRESHOLD_": str(MMAP_THRESHOLD_BYTES),
         "MALLOC_TRIM_THRESHOLD_": str(TRIM_THRESHOLD_BYTES),
-    }
-
-
-def _discovery(plant: Plant) -> Mapping[str, str]:
-    if plant.discovery == "subnet":
-        return {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "ROS_STATIC_PEERS": ""}
-    # LOCALHOST with peers: this machine, and the named ones; no multicast.
-    return {
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "ROS_STATIC_PEERS": ";".join(plant.peers),
     }

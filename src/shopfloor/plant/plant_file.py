@@ -17,19 +17,28 @@ from shopfloor.plant.yaml_lines import KeyPath, Lines
 from shopfloor.plant.yaml_lines import load as load_yaml
 from shopfloor.ros import parameters as ros_parameters
 
-RESERVED_VARIABLES = ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_STATIC_PEERS")
+RESERVED_VARIABLES = (
+    "ROS_DOMAIN_ID",
+    "ROS_AUTOMATIC_DISCOVERY_RANGE",
+    "ROS_STATIC_PEERS",
+    "ROS_DISCOVERY_SERVER",
+)
 """Set from the plant file's own keys, for all processes alike."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """A computer. `hostname` may be a pattern; either it or `machine_id` is empty."""
+    """A computer. `hostname` may be a pattern; either it or `machine_id` is empty.
+
+    link_mbit_s: what its network carries in each direction.
+    """
 
     name: str
     hostname: str
     machine_id: str
     role: str
     capabilities: tuple[str, ...]
+    link_mbit_s: float
     path: KeyPath
 
 
@@ -101,6 +110,7 @@ class Plant:
     domain_id: int | None
     discovery: str
     peers: tuple[str, ...]
+    discovery_servers: tuple[str, ...]
     hosts: Mapping[str, Host]
     nodes: Mapping[str, Node]
     processes: Mapping[str, Process]
@@ -136,6 +146,7 @@ def _build(content: dict[str, Any], lines: Lines) -> Plant:
             raw.get("machine_id", ""),
             raw.get("role", "edge"),
             tuple(raw.get("capabilities", ())),
+            raw.get("link_mbit_s", defaults("host")["link_mbit_s"]),
             ("hosts", name),
         )
         for name, raw in content["hosts"].items()
@@ -168,6 +179,7 @@ def _build(content: dict[str, Any], lines: Lines) -> Plant:
         content.get("domain_id"),
         content.get("discovery", "localhost"),
         tuple(content.get("peers", ())),
+        tuple(content.get("discovery_servers", ())),
         hosts,
         nodes,
         processes,
@@ -193,12 +205,16 @@ def _meaning_problems(plant: Plant) -> list[Problem]:
             )
             message += "; allowed: one of hostname (a pattern such as '*' too) and machine_id"
             problems.append(say(host.path, message))
-    if plant.discovery == "static" and not plant.peers:
-        message = "static discovery needs the other hosts; add the key 'peers'"
-        problems.append(say(("discovery",), message))
-    if plant.discovery != "static" and plant.peers:
-        message = f"are not used with discovery: {plant.discovery}; allowed: with discovery: static"
-        problems.append(say(("peers",), message))
+    for kind, key, found in (
+        ("static", "peers", plant.peers),
+        ("server", "discovery_servers", plant.discovery_servers),
+    ):
+        if plant.discovery == kind and not found:
+            message = f"discovery: {kind} needs the other hosts; add the key '{key}'"
+            problems.append(say(("discovery",), message))
+        if plant.discovery != kind and found:
+            message = f"not used with discovery: {plant.discovery}; allowed: with discovery: {kind}"
+            problems.append(say((key,), message))
     full_names: dict[str, Node] = {}
     for node in plant.nodes.values():
         problems += _node_problems(node.type, node.parameters, node.path, plant.lines)
@@ -209,7 +225,10 @@ def _meaning_problems(plant: Plant) -> list[Problem]:
             problems.append(say(node.path, message))
     for process in plant.processes.values():
         for variable in set(process.env) & set(RESERVED_VARIABLES):
-            message = "is set for the whole plant; allowed: the keys domain_id, discovery, peers"
+            message = (
+                "is set for the whole plant; allowed: the keys domain_id, discovery, peers, "
+                "discovery_servers"
+            )
             problems.append(say((*process.path, "env", variable), message))
     return problems
 

@@ -20,13 +20,7 @@ from shopfloor.plant.environment import (
     plant_environment,
 )
 from shopfloor.plant.nodes import load
-from shopfloor.plant.placement import (
-    ANY_HOST,
-    THIS_HOST,
-    need_problems,
-    placement_problems,
-    select,
-)
+from shopfloor.plant.placement import THIS_HOST, need_problems, placement_problems, select
 from shopfloor.plant.plant_file import Node, Plant, Process, RestartPolicy
 from shopfloor.plant.problems import PlantError
 from shopfloor.ros import parameters as ros_parameters
@@ -98,15 +92,6 @@ def make_specs(
     return [_spec(plant, process, processes, domain_id, log_level) for process in processes]
 
 
-def check_plant(plant: Plant, host: str = ANY_HOST) -> None:
-    """Everything that can be known before anything starts; raises PlantError."""
-    problems = placement_problems(plant)
-    if not problems:
-        problems = need_problems(plant, select(plant, host))
-    if problems:
-        raise PlantError(problems)
-
-
 def shared_memory_warning(specs: Sequence[ProcessSpec], folder: str = "/dev/shm") -> str:
     """What to tell a person when /dev/shm is too small for `specs`; empty where it is not."""
     needed = sum(
@@ -148,7 +133,7 @@ def _spec(
         nodes=tuple(_node_spec(node) for node in nodes),
         arguments=tuple(arguments),
         environment={
-            **plant_environment(plant, any(node.row.images for node in nodes), domain_id),
+            **plant_environment(plant, {node.type for node in nodes}, domain_id),
             **process.env,
         },
         parameters=_parameter_file(plant, process, all_processes),
