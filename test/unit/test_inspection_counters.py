@@ -23,3 +23,12 @@ def test_each_result_is_counted_once_under_its_verdict_and_cause() -> None:
     assert "verdict pass" not in values
     assert counters.last is not None and counters.last.reason is Reason.ENGINE_FAULT
     assert counters.received == counters.processed + counters.superseded
+
+
+def test_rates_are_those_since_the_last_look() -> None:
+    counters = Counters()
+    counters.values(1_000_000_000)
+    counters.received, counters.superseded, counters.stride = 60, 10, 5
+    values = counters.values(3_000_000_000)
+    assert (values["camera_rate_hz"], values["skipped_rate_hz"]) == (30.0, 7.5)
+    assert counters.values(4_000_000_000)["camera_rate_hz"] == 0.0

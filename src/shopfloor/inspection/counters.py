@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -30,6 +31,7 @@ class Counters:
     last_frame_ns: int | None = None
     rate: RateMeter = field(default_factory=RateMeter)
     age_ms: Rolling = field(default_factory=Rolling)
+    _told: tuple[int, int, int] = field(default_factory=lambda: (time.monotonic_ns(), 0, 0))
 
     def judged(self, decision: Decision) -> None:
         """Count one result."""
@@ -40,10 +42,23 @@ class Counters:
         self.invalid += decision.reason is Reason.FRAME_INVALID
         self.last = decision
 
-    def values(self) -> dict[str, object]:
-        """The numbers of a diagnostic status."""
+    @property
+    def skipped(self) -> int:
+        """Frames that came and got no result: replaced by a newer one, or left out by the rung."""
+        return self.superseded + self.stride
+
+    def values(self, now_ns: int | None = None) -> dict[str, object]:
+        """The numbers of a diagnostic status; camera and skipped rate are since the last call."""
+        now_ns = time.monotonic_ns() if now_ns is None else now_ns
+        (then_ns, received, skipped), self._told = (
+            self._told,
+            (now_ns, self.received, self.skipped),
+        )
+        span_s = max((now_ns - then_ns) / 1e9, 1e-3)
         return {
             "rate_hz": self.rate.hz(),
+            "camera_rate_hz": round((self.received - received) / span_s, 2),
+            "skipped_rate_hz": round((self.skipped - skipped) / span_s, 2),
             "frame_age_p50_ms": self.age_ms.percentile(50),
             "frame_age_p99_ms": self.age_ms.percentile(99),
             "received": self.received,
