@@ -195,22 +195,32 @@ def test_baselines_by_service_and_after_a_crash(graph: Graph) -> None:
     floor.second()
     assert floor.health[-1].baseline == MachineHealth.BASELINE_MISSING
 
-    def ask(action: int, command_id: str, machine: str = "pump_1") -> LearnBaseline.Response:
+    def ask(
+        action: int, command_id: str, machine: str = "pump_1", expected: int = 0
+    ) -> LearnBaseline.Response:
         request = LearnBaseline.Request(action=action, machine_id=machine)
-        request.command = Command(command_id=command_id, caller="hmi")
+        request.command = Command(command_id=command_id, caller="hmi", expected_state=expected)
         return graph.call(LearnBaseline, f"{MONITOR}/learn_baseline", request)
 
     unknown = ask(LearnBaseline.Request.ACTION_LEARN, "1", "nobody").result
     assert unknown.reason == CommandResult.REASON_UNKNOWN_TARGET
-    assert ask(LearnBaseline.Request.ACTION_LEARN, "2").result.outcome == 1
+    frozen = MachineHealth.BASELINE_FROZEN
+    other = ask(LearnBaseline.Request.ACTION_LEARN, "1b", expected=frozen).result
+    assert other.reason == CommandResult.REASON_STATE_MISMATCH
+    assert other.state == MachineHealth.BASELINE_MISSING
+    missing = MachineHealth.BASELINE_MISSING
+    learning = ask(LearnBaseline.Request.ACTION_LEARN, "2", expected=missing).result
+    assert learning.outcome == CommandResult.OUTCOME_ACCEPTED
+    assert learning.state == MachineHealth.BASELINE_LEARNING
     floor.second()
     early = ask(LearnBaseline.Request.ACTION_FREEZE, "3").result
     assert early.reason == CommandResult.REASON_INVALID_TRANSITION and "30" in early.text
     for _ in range(32):
         floor.second()
-    frozen = ask(LearnBaseline.Request.ACTION_FREEZE, "4")
-    assert frozen.result.outcome == CommandResult.OUTCOME_ACCEPTED
-    assert frozen.windows_learned >= frozen.windows_needed
+    done = ask(LearnBaseline.Request.ACTION_FREEZE, "4", expected=learning.state)
+    assert done.result.outcome == CommandResult.OUTCOME_ACCEPTED
+    assert done.result.state == frozen
+    assert done.windows_learned >= done.windows_needed
     child = graph._children[-1]
     child.process.kill()
     child.wait()

@@ -41,6 +41,7 @@ from shopfloor.ros.interfaces import Interface, interface
 from shopfloor.ros.node_parameters import NodeParameters
 from shopfloor.ros.notify import patience
 from shopfloor.ros.parameters import BaseParameters
+from shopfloor.ros.polling import OutOfWaitSet, polled_qos, take_waiting
 from shopfloor.ros.qos import HEARTBEAT_PERIOD_S, publisher_qos, subscription_qos
 from shopfloor.ros.worker import Done, Worker
 
@@ -163,6 +164,27 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         )
         self._endpoints.append((self.destroy_subscription, subscription))
         return subscription
+
+    def poll(self, period_s: float, **callbacks: Callable[[Any, int], None]) -> None:
+        """Subscriptions by key, taken in this order every `period_s`: cheap for many messages.
+
+        callback(message, arrival_ns): arrival in the middleware, system time, 0: it does not tell.
+        """
+        sources = []
+        for key, callback in callbacks.items():
+            row, guarded = interface(key), self._guarded(callback, key)
+            kind, qos = message_type(row.type), polled_qos(row.qos)
+            source = self.create_subscription(
+                kind, row.resolve(), guarded, qos, callback_group=OutOfWaitSet()
+            )
+            self._endpoints.append((self.destroy_subscription, source))
+            sources.append((source, guarded))
+
+        def poll() -> None:
+            for source, guarded in sources:
+                take_waiting(source, guarded)
+
+        self.steady_timer(period_s, poll)
 
     def raw_subscription(
         self, row: Interface, name: str, callback: Callable[[bytes], None]

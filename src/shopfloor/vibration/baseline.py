@@ -23,6 +23,8 @@ MIN_WINDOWS = 30
 
 _FORMAT = 1
 _TINY = 1e-12
+_BIN = re.compile(r"(\d{1,7})-(\d{1,7}) rpm")
+_NO_SPEED = "speed unknown"
 
 
 class BaselineState(enum.IntEnum):
@@ -32,6 +34,14 @@ class BaselineState(enum.IntEnum):
     MISSING = 1
     LEARNING = 2
     FROZEN = 3
+
+
+class BaselineAction(enum.IntEnum):
+    """The values of LearnBaseline.ACTION_*."""
+
+    LEARN = 1
+    FREEZE = 2
+    RESET = 3
 
 
 @dataclass(frozen=True)
@@ -186,12 +196,26 @@ def speed_bin(rpm: float, width_rpm: float, previous: str = "") -> str:
     on an edge does not change its baseline every second.
     """
     if not math.isfinite(rpm):
-        return "speed unknown"
-    match = re.fullmatch(r"(\d+)-(\d+) rpm", previous)
+        return _NO_SPEED
+    match = _BIN.fullmatch(previous)
     if match and int(match[1]) - width_rpm / 10 <= rpm <= int(match[2]) + width_rpm / 10:
         return previous
     low = math.floor(rpm / width_rpm + 0.5) * width_rpm - width_rpm / 2
     return f"{max(low, 0):.0f}-{low + width_rpm:.0f} rpm"
+
+
+def checked_bin(name: str, width_rpm: float) -> str:
+    """`name` where `speed_bin` gives it. Raises ValueError naming the bins that there are."""
+    match = _BIN.fullmatch(name)
+    middle = (int(match[1]) + int(match[2])) / 2 if match else math.nan
+    expected = speed_bin(middle, width_rpm)
+    if name != expected:
+        around = f"the nearest is '{expected}'" if match else f"or '{_NO_SPEED}'"
+        raise ValueError(
+            f"speed bin '{name}' is none; bins are {width_rpm:g} rpm wide, such as "
+            f"'{speed_bin(1480, width_rpm)}', {around}"
+        )
+    return name
 
 
 def baseline_file(folder: Path, machine: str, sensor: str, bin_name: str) -> Path:

@@ -165,7 +165,8 @@ class SensorHealth:
     def state(self, bin_name: str = "") -> tuple[BaselineState, int]:
         """State of a bin's baseline (the present bin's) and windows learned."""
         bin_name = bin_name or self.bin_name
-        if (frozen := self._baselines.get(bin_name)) is not None:
+        frozen = self._baseline(bin_name, self._names) if bin_name else None
+        if frozen is not None:
             return BaselineState.FROZEN, frozen.windows
         if bin_name in self._learned:
             return BaselineState.LEARNING, len(self._learned[bin_name])
@@ -178,17 +179,26 @@ class SensorHealth:
             self._learned[name] = []
             self._targets[name] = windows
 
-    def freeze(self, bin_name: str = "") -> None:
-        """Use what was learned. Raises ValueError where that is too little."""
+    def freezable(self, bin_name: str = "") -> list[str]:
+        """The bins that `freeze` would freeze. Raises ValueError where it would."""
         names = [name for name in self._bins(bin_name) if name in self._learned]
         if not names:
             raise ValueError(f"nothing is being learned for {bin_name or 'any bin'}")
         for name in names:
+            if (count := len(self._learned[name])) < MIN_WINDOWS:
+                text = f"{count} windows learned for {name}, at least {MIN_WINDOWS} are needed"
+                raise ValueError(f"{self.sensor_id}: {text}")
+        return names
+
+    def freeze(self, bin_name: str = "") -> None:
+        """Use what was learned. Raises ValueError where that is too little."""
+        for name in self.freezable(bin_name):
             self._freeze(name)
 
     def reset(self, bin_name: str = "") -> None:
         """Forget, on disk too."""
         for name in self._bins(bin_name):
+            self._looked_for.add(name)
             self._baselines.pop(name, None)
             self._learned.pop(name, None)
             self._targets.pop(name, None)
@@ -212,7 +222,7 @@ class SensorHealth:
                     baseline = Baseline.load(path)
                 except ValueError as error:
                     self.problems.append(str(error))
-        if baseline is not None and baseline.names != names:
+        if baseline is not None and names and baseline.names != names:
             self.problems.append(f"baseline {bin_name}: other channels or features than now")
             baseline = None
             self._baselines.pop(bin_name, None)

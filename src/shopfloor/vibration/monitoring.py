@@ -9,6 +9,7 @@ from pathlib import Path
 
 from shopfloor.vibration.alerts import AlertBook, work_order
 from shopfloor.vibration.analysis import Speed, SpeedSource, WindowFeatures
+from shopfloor.vibration.baseline import BaselineAction, BaselineState, checked_bin
 from shopfloor.vibration.clock import ClockLimits
 from shopfloor.vibration.diagnosis import DiagnosisLimits
 from shopfloor.vibration.health import Health, HealthLimits, SensorHealth, Tier
@@ -186,3 +187,35 @@ class Monitoring:
         if not sensors:
             raise KeyError(machine_id)
         return sensors
+
+    def baseline_state(self, machine_id: str, bin_name: str = "") -> BaselineState:
+        """The least of a machine's sensors, in a bin or each one's present bin; UNKNOWN: none."""
+        sensors = [s for s in self.sensors.values() if s.machine_id == machine_id]
+        states = [sensor.health.state(bin_name)[0] for sensor in sensors]
+        return min(states, default=BaselineState.UNKNOWN)
+
+    def change_baseline(
+        self, machine_id: str, action: BaselineAction, bin_name: str = "", windows: int = 0
+    ) -> int:
+        """Learn, freeze or reset on all sensors of a machine or on none; fewest windows learned.
+
+        Raises KeyError where no sensor of the machine was heard yet, ValueError on a bin that is
+        none, RuntimeError where one of the sensors has too little to freeze.
+        """
+        healths = [sensor.health for sensor in self.of_machine(machine_id)]
+        if bin_name:
+            checked_bin(bin_name, self.settings.health.speed_bin_rpm)
+        if action is BaselineAction.FREEZE:
+            try:
+                for health in healths:
+                    health.freezable(bin_name)
+            except ValueError as error:
+                raise RuntimeError(str(error)) from error
+        for health in healths:
+            if action is BaselineAction.LEARN:
+                health.learn(bin_name, windows)
+            elif action is BaselineAction.FREEZE:
+                health.freeze(bin_name)
+            else:
+                health.reset(bin_name)
+        return min(health.state(bin_name)[1] for health in healths)

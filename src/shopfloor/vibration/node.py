@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,10 @@ from shopfloor.ros.timing import Rolling
 from shopfloor.ros.worker import Done, Worker
 from shopfloor.vibration import messages
 from shopfloor.vibration.analysis import Analyser, Speed, WindowFeatures
-from shopfloor.vibration.baseline import MIN_WINDOWS, BaselineState
+from shopfloor.vibration.baseline import MIN_WINDOWS, BaselineAction, BaselineState
 from shopfloor.vibration.clock import ClockLimits
 from shopfloor.vibration.diagnosis import DiagnosisLimits
-from shopfloor.vibration.health import HealthLimits, SensorHealth, Tier
+from shopfloor.vibration.health import HealthLimits, Tier
 from shopfloor.vibration.machines import load_machines
 from shopfloor.vibration.monitoring import Monitoring, Report, Settings, TooManySensors
 from shopfloor.vibration.parameters import VibrationMonitorParameters
@@ -36,6 +35,9 @@ from shopfloor.vibration.signal import Window
 from shopfloor.vibration.validation import Limits
 
 _SILENCE_CHECK_S = 0.5
+_POLL_S = 0.1
+"""Blocks wait so long at the most; a window takes a second to fill."""
+
 _MAX_WAITING = 256
 """Windows that may wait for the worker; beyond it the oldest is dropped and counted."""
 
@@ -72,6 +74,7 @@ class VibrationMonitorNode(ShopfloorNode[VibrationMonitorParameters]):
         self._origin = messages.Origin(
             configuration_sha256(params), self.host, self.get_fully_qualified_name()
         )
+        self._is_system_time = not self.get_parameter("use_sim_time").value
         self._batch_ms = Rolling()
         self._waiting.clear()
         self._features = self.publisher("vibration_features")
@@ -84,10 +87,13 @@ class VibrationMonitorNode(ShopfloorNode[VibrationMonitorParameters]):
         self._is_busy = True
         self._worker.put([])
         self._commands = Commands(self)
-        self._commands.serve("learn_baseline", self._learn, monitor=self.get_name())
-        self._commands.serve("acknowledge_alert", self._acknowledge, monitor=self.get_name())
-        self.subscription("tachometer", self._on_speed)
-        self.subscription("vibration_block", self._on_block)
+        monitor = self.get_name()
+        self._commands.serve(
+            "learn_baseline", self._learn, state_of=self._baseline_state, monitor=monitor
+        )
+        self._commands.serve("acknowledge_alert", self._acknowledge, monitor=monitor)
+        # Speeds first: the windows that the blocks complete ask for them.
+        self.poll(_POLL_S, tachometer=self._on_speed, vibration_block=self._on_block)
         self.steady_timer(_SILENCE_CHECK_S, self._look_for_silence)
         self.diagnostics.add("signals", self._signals_status)
         self.diagnostics.add("machines", self._machines_status)
@@ -103,7 +109,7 @@ class VibrationMonitorNode(ShopfloorNode[VibrationMonitorParameters]):
 
     # Blocks and speeds --------------------------------------------------------------------------
 
-    def _on_speed(self, message: Tachometer) -> None:
+    def _on_speed(self, message: Tachometer, _: int) -> None:
         if not self.is_active or self._monitoring is None:
             return
         stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
@@ -114,7 +120,7 @@ class VibrationMonitorNode(ShopfloorNode[VibrationMonitorParameters]):
         except ValueError as error:
             self.fault("speed refused", str(error))
 
-    def _on_block(self, message: VibrationBlock) -> None:
+    def _on_block(self, message: VibrationBlock, arrival_ns: int) -> None:
         if not self.is_active or self._monitoring is None:
             return
         if not message.sensor_id or not message.machine_id:
@@ -122,7 +128,9 @@ class VibrationMonitorNode(ShopfloorNode[VibrationMonitorParameters]):
             self.fault("block without sensor or machine", f"sequence {sequence}")
             return
         try:
-            windows = self._monitoring.add(messages.block(message, self.now_ns()), self.steady_ns())
+            # A bag's time is not the middleware's.
+            arrival_ns = arrival_ns if self._is_system_time and arrival_ns else self.now_ns()
+            windows = self._monitoring.add(messages.block(message, arrival_ns), self.steady_ns())
         except TooManySensors as error:
             self.fault("block refused", str(error))
             return
@@ -199,31 +207,30 @@ class VibrationMonitorNode(ShopfloorNode[VibrationMonitorParameters]):
 
     # Services -----------------------------------------------------------------------------------
 
+    def _baseline_state(self, request: LearnBaseline.Request) -> int:
+        if self._monitoring is None:
+            return int(BaselineState.UNKNOWN)
+        return int(self._monitoring.baseline_state(request.machine_id, request.speed_bin))
+
     def _learn(self, request: LearnBaseline.Request, response: LearnBaseline.Response) -> None:
         if not self.is_active or self._monitoring is None:
             raise Refused(Reason.NOT_READY, "the monitor is not active")
         try:
-            sensors = self._monitoring.of_machine(request.machine_id)
+            action = BaselineAction(request.action)
+        except ValueError:
+            text = f"action {request.action}; allowed: 1 to 3"
+            raise Refused(Reason.INVALID_ARGUMENT, text) from None
+        try:
+            response.windows_learned = self._monitoring.change_baseline(
+                request.machine_id, action, request.speed_bin, request.windows
+            )
         except KeyError:
             text = f"no blocks of machine '{request.machine_id}' yet"
             raise Refused(Reason.UNKNOWN_TARGET, text) from None
-        acts: dict[int, Callable[[SensorHealth, str], None]] = {
-            LearnBaseline.Request.ACTION_LEARN: lambda health, name: health.learn(
-                name, request.windows
-            ),
-            LearnBaseline.Request.ACTION_FREEZE: lambda health, name: health.freeze(name),
-            LearnBaseline.Request.ACTION_RESET: lambda health, name: health.reset(name),
-        }
-        act = acts.get(request.action)
-        if act is None:
-            raise Refused(Reason.INVALID_ARGUMENT, f"action {request.action}; allowed: 1 to 3")
-        try:
-            for sensor in sensors:
-                act(sensor.health, request.speed_bin)
         except ValueError as error:
+            raise Refused(Reason.INVALID_ARGUMENT, str(error)) from error
+        except RuntimeError as error:
             raise Refused(Reason.INVALID_TRANSITION, str(error)) from error
-        states = [sensor.health.state(request.speed_bin) for sensor in sensors]
-        response.windows_learned = min(count for _, count in states)
         response.windows_needed = MIN_WINDOWS
 
     def _acknowledge(
