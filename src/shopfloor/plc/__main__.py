@@ -16,7 +16,7 @@ from asyncua.crypto.cert_gen import setup_self_signed_certificate
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shopfloor.plant.problems import PlantError
-from shopfloor.plc.mapping import load_mapping
+from shopfloor.plc.mapping_file import load_mapping
 from shopfloor.plc.opcua import APPLICATION, password_hash
 from shopfloor.ros.interfaces import INTERFACES, Kind
 
@@ -62,14 +62,23 @@ def _check(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     print(f"{args.file}: {mapping.plc}, {len(mapping.points)} points")
+    print(f"  a stalled PLC is seen within {mapping.detection_ms:g} ms")
     for point in mapping.points:
-        at = "" if point.register is None else f"input register {point.register}"
+        at = _where("register", point.register, point.node)
         print(f"  {point.name:20} {point.kind.value:8} {at}")
+    for item in mapping.inputs:
+        at = _where("holding register", item.register, item.node)
+        print(f"  {item.name:20} {item.field.kind.value:8} from the PLC, {at}".rstrip(", "))
     for command in mapping.commands:
-        at = "" if command.register is None else f"holding register {command.register}"
+        at = _where("holding register", command.register, command.nodes.get("id", ""))
         fields = ", ".join(field.name for field in command.fields)
-        print(f"  {command.name:20} calls {command.service}({fields}) {at}")
+        print(f"  {command.name:20} calls {command.service}({fields}) {at}".rstrip())
     return 0
+
+
+def _where(what: str, register: int | None, node: str) -> str:
+    known = ["" if register is None else f"{what} {register}", node]
+    return ", ".join(text for text in known if text)
 
 
 def main(arguments: list[str] | None = None) -> int:

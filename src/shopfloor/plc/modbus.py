@@ -7,30 +7,25 @@ is answered from there and not asked again, so a PLC may write its mailbox every
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from shopfloor.plc.mailbox import Mailbox
 from shopfloor.plc.mapping import (
     ANSWER_REGISTERS,
-    CommandPoint,
-    Kind,
+    HEARTBEAT_REGISTERS,
     Modbus,
     PlcMapping,
-    Value,
-    from_registers,
-    to_registers,
 )
-from shopfloor.plc.port import Call, Reply
-
-HEARTBEAT_REGISTERS = 2
-"""Holding registers 0 and 1: the PLC's heartbeat counter."""
+from shopfloor.plc.port import Port
+from shopfloor.plc.values import Kind, Value, from_registers, to_registers
 
 _WRITES = (6, 16, 22, 23)
 _READS_INPUT = 4
@@ -41,42 +36,21 @@ logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 class ModbusSide:
     """The server. All methods run on its event loop."""
 
-    def __init__(
-        self,
-        mapping: PlcMapping,
-        settings: Modbus,
-        call: Callable[[Call], Awaitable[Reply]],
-        heartbeat: Callable[[int], None],
-        refused: Callable[[str, str], None],
-    ) -> None:
-        """Raises ValueError where a peer is no address.
-
-        call: carries a command out. heartbeat: told the PLC's counter. refused(what, why): told of
-        what was not taken.
-        """
+    def __init__(self, mapping: PlcMapping, settings: Modbus, port: Port) -> None:
+        """Raises ValueError where a peer is no address."""
         self._mapping = mapping
         self._settings = settings
-        self._call = call
-        self._heartbeat = heartbeat
-        self._refused = refused
+        self._port = port
         self._peers = [ipaddress.ip_network(peer, strict=False) for peer in settings.peers]
         commands = [c for c in mapping.commands if c.register is not None]
-        self._commands = commands
-        points = [p for p in mapping.points if p.register is not None]
-        self._inputs = [0] * (
-            1
-            + max(
-                [p.register + p.registers for p in points if p.register is not None]
-                + [c.register + ANSWER_REGISTERS for c in commands if c.register is not None]
-                + [1]
-            )
-        )
-        self._holding_size = 1 + max(
-            [c.register + c.registers for c in commands if c.register is not None]
-            + [HEARTBEAT_REGISTERS]
-        )
-        self._asked: dict[str, list[int]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._boxes = [Mailbox(command, port, self._show_answers) for command in commands]
+        self._items = [i for i in mapping.inputs if i.register is not None]
+        read = [(p.register, p.registers) for p in mapping.points]
+        read += [(c.register, ANSWER_REGISTERS) for c in commands]
+        written = [(c.register, c.registers) for c in commands]
+        written += [(i.register, i.registers) for i in self._items]
+        self._inputs = [0] * (1 + _end(read))
+        self._holding_size = 1 + max(HEARTBEAT_REGISTERS, _end(written))
         self._server: ModbusTcpServer | None = None
 
     async def start(self) -> None:
@@ -117,7 +91,7 @@ class ModbusSide:
         def connection_made(transport: Any) -> None:
             peer = (transport.get_extra_info("peername") or ("", 0))[0]
             if not self._may_connect(peer):
-                self._refused("modbus peer", f"{peer} is not on the list of peers")
+                self._port.refused("modbus peer", f"{peer} is not on the list of peers")
                 transport.abort()
                 return
             made(transport)
@@ -149,43 +123,52 @@ class ModbusSide:
         after = list(registers)
         after[address : address + count] = [int(word) for word in written]
         if address < HEARTBEAT_REGISTERS:
-            self._heartbeat(int(from_registers(Kind.UINT32, after[:2])))
-        for command in self._commands:
+            self._port.heartbeat(int(from_registers(Kind.UINT32, after[:2])))
+        try:
+            self._take_inputs(range(address, address + count), after)
+            self._take_commands(range(address, address + count), after)
+        except ValueError as error:
+            self._port.refused("modbus write", str(error))
+            return ExcCodes.ILLEGAL_VALUE
+        return None
+
+    def _take_inputs(self, written: range, after: Sequence[int]) -> None:
+        """All of them or, where one is out of range, none. Raises ValueError."""
+        taken = {}
+        for item in self._items:
+            assert item.register is not None
+            span = range(item.register, item.register + item.registers)
+            if _touch(span, written):
+                words = after[span.start : span.stop]
+                taken[item.name] = item.take(from_registers(item.field.kind, words))
+        if taken:
+            self._port.inputs(taken)
+
+    def _take_commands(self, written: range, after: Sequence[int]) -> None:
+        for box in self._boxes:
+            command = box.command
             assert command.register is not None
             span = range(command.register, command.register + command.registers)
-            if span[0] < address + count and address <= span[-1]:
-                code = self._on_mailbox(command, after[span[0] : span[-1] + 1])
-                if code is not None:
-                    return code
-        return None
+            if _touch(span, written):
+                words = list(after[span.start : span.stop])
+                command_id = int(from_registers(Kind.UINT32, words[:2]))
+                try:
+                    # Answered at once and asked beside it: pymodbus mixes up answers that wait.
+                    box.offer(command_id, words, partial(command.decode, words))
+                except ValueError as error:
+                    raise ValueError(f"{command.name}: {error}") from None
 
-    def _on_mailbox(self, command: CommandPoint, words: Sequence[int]) -> ExcCodes | None:
-        """Ask for what the mailbox holds, unless it holds what was asked before."""
-        if not any(words[:2]) or self._asked.get(command.name) == list(words):
-            return None
-        try:
-            command_id, state, values = command.decode(words)
-        except ValueError as error:
-            self._refused("modbus write", f"{command.name}: {error}")
-            return ExcCodes.ILLEGAL_VALUE
-        # Answered at once and asked beside it: pymodbus mixes up answers that wait.
-        self._asked[command.name] = list(words)
-        task = asyncio.create_task(self._ask(command, list(words), command_id, state, values))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return None
+    def _show_answers(self) -> None:
+        for box in self._boxes:
+            answer = box.answer_values()
+            words = [*to_registers(Kind.UINT32, answer.pop("id")), *answer.values()]
+            assert box.command.register is not None
+            self._inputs[box.command.register : box.command.register + len(words)] = words
 
-    async def _ask(
-        self,
-        command: CommandPoint,
-        words: list[int],
-        command_id: int,
-        state: int,
-        values: Mapping[str, Value],
-    ) -> None:
-        reply = await self._call(Call(command, str(command_id), values, expected_state=state))
-        if not reply.settled and self._asked.get(command.name) == words:
-            del self._asked[command.name]
-        assert command.register is not None
-        answer = [*words[:2], reply.outcome, reply.first_outcome, reply.reason, reply.state]
-        self._inputs[command.register : command.register + ANSWER_REGISTERS] = answer
+
+def _end(spans: Sequence[tuple[int | None, int]]) -> int:
+    return max((start + count for start, count in spans if start is not None), default=0)
+
+
+def _touch(one: range, other: range) -> bool:
+    return one.start < other.stop and other.start < one.stop

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,13 @@ from shopfloor_msgs.srv import PackMLCommand
 
 from shopfloor.plant.paths import config_folder
 from shopfloor.plant.problems import PlantError
-from shopfloor.plc.mapping import PlcMapping, load_mapping
+from shopfloor.plc.links import PlcLinks
+from shopfloor.plc.mapping import PlcMapping
+from shopfloor.plc.mapping_file import load_mapping
 from shopfloor.plc.packml import Command as PackML
 from shopfloor.plc.parameters import PlcBridgeParameters
-from shopfloor.plc.picture import HEARTBEAT_WRAP, Bridge, HeartbeatWatch, Link, Picture
-from shopfloor.plc.port import Call, Reply, unanswered
-from shopfloor.plc.server import PlcServer
+from shopfloor.plc.picture import HEARTBEAT_WRAP, Bridge, HeartbeatWatch, Link, Picture, Verdicts
+from shopfloor.plc.port import Call, Port, Reply, unanswered
 from shopfloor.ros.commands import Reason
 from shopfloor.ros.diagnostics import Level, Status
 from shopfloor.ros.interfaces import INTERFACES, Kind
@@ -34,7 +36,6 @@ from shopfloor.ros.main import run_node
 from shopfloor.ros.node import NodeError, ShopfloorNode
 
 _TOPICS = {row.key: row.kind is Kind.TOPIC for row in INTERFACES}
-_ID_MAX = 64
 _AGAIN_NS = 500_000_000
 
 
@@ -51,12 +52,12 @@ class _Pending:
 
 
 class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
-    """The executor's side: messages in, calls out. The servers run on a thread of their own."""
+    """The executor's side: messages in, calls out. The links run on a thread of their own."""
 
     PARAMETERS = PlcBridgeParameters
 
     def __init__(self, name: str = "plc_bridge", **node_arguments: Any) -> None:
-        self._server: PlcServer | None = None
+        self._links: PlcLinks | None = None
         self._wake: GuardCondition | None = None
         super().__init__(name, **node_arguments)
 
@@ -72,10 +73,13 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
         self._link = Link.UNKNOWN
         self._asked: queue.SimpleQueue[_Pending] = queue.SimpleQueue()
         self._heard: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._brought: queue.SimpleQueue[Mapping[str, float]] = queue.SimpleQueue()
+        self._inputs = {item.name: float("nan") for item in mapping.inputs}
+        self._verdicts = Verdicts()
         self._refusals: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._pending: list[_Pending] = []
-        for key in {*mapping.keys, "line_state"}:
-            self.subscription(key, partial(self._latest.__setitem__, key))
+        for key in {*mapping.keys, "line_state", "part_verdict"}:
+            self.subscription(key, partial(self._on_message, key))
         services = {command.service for command in mapping.commands} | {"packml_command"}
         self._callers = {service: self.client(service) for service in services}
         self._pictures = self.publisher("plc_picture", plc=mapping.plc)
@@ -83,16 +87,17 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
         self.diagnostics.add("plc", self._plc_status)
 
     def start(self) -> None:
-        """Open the ports."""
-        self._server = PlcServer(self._mapping, self._ask, self._heard_beat, self._on_refused)
-        self._server.start()
+        """Open the ports, and begin to connect."""
+        port = Port(self._ask, self._heard_beat, self._brought.put, self._on_refused)
+        self._links = PlcLinks(self._mapping, port)
+        self._links.start()
         self._timer = self.steady_timer(self._mapping.cycle_ms / 1e3, self._tick)
 
     def stop(self) -> None:
-        """Close the ports: a PLC sees its connection go."""
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
+        """Close the connections: a PLC sees them go."""
+        if self._links is not None:
+            self._links.stop()
+            self._links = None
             self.release(self._timer)
 
     def teardown(self) -> None:
@@ -108,11 +113,12 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
             mapping = load_mapping(path, _TOPICS)
         except PlantError as error:
             raise NodeError(str(error)) from None
-        if mapping.opcua is None and mapping.modbus is None:
-            raise NodeError(f"{path}: neither 'opcua' nor 'modbus': no PLC could connect")
+        links = (mapping.opcua, mapping.modbus, mapping.opcua_client, mapping.modbus_client)
+        if not any(links):
+            raise NodeError(f"{path}: no 'opcua', 'modbus' or their '_client': no way to a PLC")
         return mapping
 
-    # On the servers' thread ----------------------------------------------------------------------
+    # On the links' thread ------------------------------------------------------------------------
 
     async def _ask(self, call: Call) -> Reply:
         loop = asyncio.get_running_loop()
@@ -134,6 +140,11 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
             self._wake.trigger()
 
     # On the executor's thread --------------------------------------------------------------------
+
+    def _on_message(self, key: str, message: Any) -> None:
+        self._latest[key] = message
+        if key == "part_verdict":
+            self._verdicts.add(message.part_id, message)
 
     def _take(self) -> None:
         while not self._heard.empty():
@@ -166,9 +177,9 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
     def _request(self, client: Client, call: Call) -> Any:
         request = client.srv_type.Request()
         request.command.caller = self._mapping.plc
-        request.command.command_id = call.command_id[:_ID_MAX]
-        request.command.person = call.person[:_ID_MAX]
-        request.command.reason = call.reason.encode()[:254].decode(errors="ignore")
+        request.command.command_id = call.command_id
+        request.command.person = call.person
+        request.command.reason = call.reason
         request.command.expected_state = call.expected_state
         for name, value in call.values.items():
             setattr(request, name, value)
@@ -202,27 +213,29 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
             if not pending.reply.done():
                 pending.reply.set_result(reply)
 
-        if self._server is not None:
-            self._server.loop.call_soon_threadsafe(settle)
+        if self._links is not None:
+            self._links.loop.call_soon_threadsafe(settle)
 
     def _tick(self) -> None:
-        if self._server is None:
+        if self._links is None:
             return
         now = self.steady_ns()
         self._cycle = (self._cycle + 1) % HEARTBEAT_WRAP
-        self._watch.connected(self._server.connections > 0)
+        self._watch.connected(self._links.connections > 0)
         for pending in [p for p in self._pending if p.due_ns < now]:
             self._pending.remove(pending)
             self.fault("plc command", f"no answer to '{pending.call.command_id}' in time")
             self._answer(pending, unanswered("no answer in time"))
         for pending in [p for p in self._pending if p.again_ns < now]:
             self._send(pending)
+        while not self._brought.empty():
+            self._inputs.update(self._brought.get())
         while not self._refusals.empty():
             what, why = self._refusals.get()
             self.fault(what, why)
         self._judge(self._watch.link(now))
         bridge = Bridge(self._cycle, self._safe, int(self._link), self._cycle)
-        self._server.update(self._picture.values(self._latest, bridge))
+        self._links.update(self._picture.values(self._latest, bridge))
         for name, why in self._picture.broken.items():
             self.fault("plc point", f"{name}: {why}")
         self._publish(now)
@@ -269,12 +282,23 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
             line_mode=line.mode,
             stop_reason=line.stop_reason,
         )
+        # What a PLC that stalls brought last is no longer true.
+        alive = self._link is Link.OK
+        message.input_names = list(self._inputs)
+        message.inputs = [value if alive else float("nan") for value in self._inputs.values()]
+        verdicts = self._verdicts.latest
+        message.verdict_count = self._verdicts.count
+        message.part_ids = [v.part_id for v in verdicts]
+        message.verdicts = [v.verdict for v in verdicts]
+        message.refinements = [v.refinement for v in verdicts]
+        message.revisions = [v.revision for v in verdicts]
+        message.rejects = [v.reject for v in verdicts]
         message.header.stamp = self.stamp(self.now_ns())
         message.header.frame_id = self._mapping.plc
         self._pictures.publish(message)
 
     def _plc_status(self) -> Status:
-        connections = 0 if self._server is None else self._server.connections
+        connections = 0 if self._links is None else self._links.connections
         values: dict[str, object] = {
             "link": self._link.name,
             "connections": connections,

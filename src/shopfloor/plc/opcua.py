@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,34 @@ from asyncua import Node, Server, ua
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.internal_server import InternalServer
 
-from shopfloor.plc.mapping import CommandPoint, Kind, OpcUa, PlcMapping, Value
-from shopfloor.plc.port import Call, Reply
+from shopfloor.plc.mapping import (
+    EXPECTED_STATE,
+    HEAD,
+    HEARTBEAT,
+    CommandPoint,
+    Input,
+    OpcUa,
+    PlcMapping,
+)
+from shopfloor.plc.port import Call, Port
+from shopfloor.plc.values import Kind, Value
 
 NAMESPACE = "urn:shopfloor:plc"
 APPLICATION = "urn:shopfloor:plc_bridge"
 _ITERATIONS = 100_000
 _WATCH_MS = 50
 
-_VARIANTS = {
+VARIANTS = {
     Kind.BOOL: ua.VariantType.Boolean,
+    Kind.UINT8: ua.VariantType.Byte,
     Kind.UINT16: ua.VariantType.UInt16,
     Kind.INT16: ua.VariantType.Int16,
     Kind.UINT32: ua.VariantType.UInt32,
     Kind.INT32: ua.VariantType.Int32,
     Kind.UINT64: ua.VariantType.UInt64,
+    Kind.INT64: ua.VariantType.Int64,
     Kind.FLOAT32: ua.VariantType.Float,
+    Kind.FLOAT64: ua.VariantType.Double,
     Kind.STRING: ua.VariantType.String,
 }
 
@@ -105,28 +117,19 @@ class _SessionsThatTellTheirUser(InternalServer):
 class OpcUaSide:
     """The server. All methods run on its event loop."""
 
-    def __init__(
-        self,
-        mapping: PlcMapping,
-        settings: OpcUa,
-        call: Callable[[Call], Awaitable[Reply]],
-        heartbeat: Callable[[int], None],
-        refused: Callable[[str, str], None],
-    ) -> None:
-        """See `ModbusSide`."""
+    def __init__(self, mapping: PlcMapping, settings: OpcUa, port: Port) -> None:
         self._mapping = mapping
         self._settings = settings
-        self._call = call
-        self._heartbeat = heartbeat
-        self._refused = refused
+        self._port = port
         self._server: Server | None = None
         self._variables: dict[str, Node] = {}
         self._written: dict[str, Value] = {}
+        self._brought: dict[str, Input | None] = {}
 
     async def start(self) -> None:
         """Build the address space and listen. Raises OSError, ValueError."""
         settings = self._settings
-        users = Users(None if settings.anonymous else Path(settings.users), self._refused)
+        users = Users(None if settings.anonymous else Path(settings.users), self._port.refused)
         iserver = _SessionsThatTellTheirUser(user_manager=users)
         self._server = server = Server(iserver)
         await server.init()
@@ -166,7 +169,7 @@ class OpcUaSide:
         for point in self._mapping.points:
             value = values[point.name]
             if self._written.get(point.name) != value:
-                variant = ua.Variant(value, _VARIANTS[point.kind])
+                variant = ua.Variant(value, VARIANTS[point.kind])
                 await self._variables[point.name].write_value(variant)
                 self._written[point.name] = value
 
@@ -177,25 +180,44 @@ class OpcUaSide:
         for point in self._mapping.points:
             start: Any = {Kind.STRING: "", Kind.FLOAT32: 0.0, Kind.BOOL: False}.get(point.kind, 0)
             name = ua.NodeId(f"{self._mapping.plc}.{point.name}", index)
-            variant = ua.Variant(start, _VARIANTS[point.kind])
+            variant = ua.Variant(start, VARIANTS[point.kind])
             self._variables[point.name] = await plc.add_variable(name, point.name, variant)
-        name = ua.NodeId(f"{self._mapping.plc}.plc_heartbeat", index)
-        beat = await plc.add_variable(name, "plc_heartbeat", ua.Variant(0, ua.VariantType.UInt32))
-        await beat.set_writable()
+        watched = [await self._writable(plc, index, "plc_heartbeat", Kind.UINT32, None)]
+        for item in self._mapping.inputs:
+            watched.append(await self._writable(plc, index, item.name, item.field.kind, item))
         subscription = await server.create_subscription(_WATCH_MS, self)
-        await subscription.subscribe_data_change(beat)
+        await subscription.subscribe_data_change(watched)
         for command in self._mapping.commands:
             await self._add_method(plc, index, command)
 
+    async def _writable(
+        self, plc: Node, index: int, name: str, kind: Kind, item: Input | None
+    ) -> Node:
+        """A variable that the PLC writes; empty until then."""
+        node_id = ua.NodeId(f"{self._mapping.plc}.{name}", index)
+        variant = VARIANTS[kind]
+        first = ua.Variant(None if item else 0, ua.VariantType.Null if item else variant)
+        node = await plc.add_variable(node_id, name, first, datatype=ua.NodeId(variant.value))
+        await node.set_writable()
+        self._brought[node_id.Identifier] = item
+        return node
+
     def datachange_notification(self, node: Node, value: Any, data: Any) -> None:
-        """The PLC moved its heartbeat (asyncua's interface)."""
-        self._heartbeat(int(value))
+        """The PLC moved its heartbeat, or brought an input (asyncua's interface)."""
+        item = self._brought[node.nodeid.Identifier]
+        try:
+            if item is None:
+                self._port.heartbeat(int(HEARTBEAT.check(value)))
+            elif value is not None:
+                self._port.inputs({item.name: item.take(value)})
+        except ValueError as error:
+            self._port.refused("opcua input", str(error))
+            if item is not None:
+                self._port.inputs({item.name: float("nan")})
 
     async def _add_method(self, plc: Node, index: int, command: CommandPoint) -> None:
-        head = [("command_id", Kind.STRING), ("person", Kind.STRING), ("reason", Kind.STRING)]
-        inputs = [_argument(name, _VARIANTS[kind]) for name, kind in head]
-        inputs.append(_argument("expected_state", ua.VariantType.Byte))
-        inputs += [_argument(f.name, _VARIANTS[f.kind]) for f in command.fields]
+        fields = (*HEAD, EXPECTED_STATE, *command.fields)
+        inputs = [_argument(f.name, VARIANTS[f.kind]) for f in fields]
         outputs = [
             _argument("outcome", ua.VariantType.Byte),
             _argument("first_outcome", ua.VariantType.Byte),
@@ -206,26 +228,28 @@ class OpcUaSide:
         name = ua.NodeId(f"{self._mapping.plc}.{command.name}", index)
 
         async def method(parent: Any, *values: ua.Variant) -> Any:
-            return await self._on_method(command, inputs, values)
+            return await self._on_method(command, values)
 
         await plc.add_method(name, command.name, method, inputs, outputs)
 
-    async def _on_method(
-        self, command: CommandPoint, inputs: list[Any], variants: Sequence[ua.Variant]
-    ) -> Any:
+    async def _on_method(self, command: CommandPoint, variants: Sequence[ua.Variant]) -> Any:
+        fields = (*HEAD, EXPECTED_STATE, *command.fields)
         try:
-            if len(variants) != len(inputs):
-                raise ValueError(f"{len(variants)} arguments; allowed: {len(inputs)}")
-            command_id, person, reason, state, *rest = (v.Value for v in variants)
-            values = {f.name: value for f, value in zip(command.fields, rest, strict=True)}
-            for field in command.fields:
-                field.check(values[field.name])
-        except (ValueError, TypeError) as error:
-            self._refused("opcua call", f"{command.name}: {error}")
+            if len(variants) != len(fields):
+                raise ValueError(f"{len(variants)} arguments; allowed: {len(fields)}")
+            # A PLC's empty string comes as null.
+            command_id, person, reason = (
+                str(f.check("" if v.Value is None else v.Value))
+                for f, v in zip(HEAD, variants, strict=False)
+            )
+            state, *rest = (v.Value for v in variants[len(HEAD) :])
+            state = int(EXPECTED_STATE.check(state))
+            values = {f.name: f.check(value) for f, value in zip(command.fields, rest, strict=True)}
+        except ValueError as error:
+            self._port.refused("opcua call", f"{command.name}: {error}")
             return ua.StatusCode(ua.StatusCodes.BadInvalidArgument)
         who = person or _USER.get()
-        call = Call(command, command_id or "", values, who, reason or "", int(state))
-        reply = await self._call(call)
+        reply = await self._port.call(Call(command, command_id, values, who, reason, state))
         return [
             ua.Variant(int(reply.outcome), ua.VariantType.Byte),
             ua.Variant(int(reply.first_outcome), ua.VariantType.Byte),

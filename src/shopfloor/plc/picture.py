@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from shopfloor.plc.mapping import Kind, PlcMapping, Point, Value, to_plc
+from shopfloor.plc.mapping import PlcMapping, Point
+from shopfloor.plc.values import Kind, Value, to_plc
 
 HEARTBEAT_WRAP = 2**32
 
@@ -67,7 +68,12 @@ class Bridge:
     cycle: int
 
 
-_UNKNOWN: dict[Kind, Value] = {Kind.STRING: "", Kind.FLOAT32: float("nan"), Kind.BOOL: False}
+_UNKNOWN: dict[Kind, Value] = {
+    Kind.STRING: "",
+    Kind.FLOAT32: float("nan"),
+    Kind.FLOAT64: float("nan"),
+    Kind.BOOL: False,
+}
 
 
 class Picture:
@@ -94,3 +100,19 @@ class Picture:
         except (AttributeError, TypeError, ValueError) as error:
             self.broken[point.name] = f"{point.key}.{'.'.join(point.path)}: {error}"
             return _UNKNOWN.get(point.kind, 0)
+
+
+class Verdicts:
+    """The latest verdicts, newest first, each part once."""
+
+    SIZE = 16
+
+    def __init__(self) -> None:
+        self.latest: list[Any] = []
+        self.count = 0
+
+    def add(self, part_id: str, verdict: Any) -> None:
+        """A part's verdict, or its next revision."""
+        others = [v for v in self.latest if v.part_id != part_id]
+        self.latest = [verdict, *others][: self.SIZE]
+        self.count = (self.count + 1) % HEARTBEAT_WRAP
