@@ -12,9 +12,9 @@ from scheduling_problems import random_problem
 
 from shopfloor.scheduling.bound import earliest_ends, least_makespan, objective_bound
 from shopfloor.scheduling.decoder import Candidate, Decoder
+from shopfloor.scheduling.job_shop_files import job_shop
 from shopfloor.scheduling.local_search import Found, improve
 from shopfloor.scheduling.model import Model
-from shopfloor.scheduling.problem_file import job_shop
 from shopfloor.scheduling.rules import LEAST_LOAD, RULES, dispatch
 from shopfloor.scheduling.solver import solve
 

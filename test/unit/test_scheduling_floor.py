@@ -27,7 +27,7 @@ from shopfloor.scheduling.problem import (
     Weights,
     Window,
 )
-from shopfloor.scheduling.problem_file import flexible_job_shop, from_data
+from shopfloor.scheduling.problem_file import from_data
 from shopfloor.scheduling.reactions import FailRuns, thermal_factor
 from shopfloor.scheduling.rules import dispatch
 from shopfloor.sim.orders import factory
@@ -81,14 +81,6 @@ def test_a_problem_that_cannot_be_right_is_named(change: dict, named: str) -> No
     data = {"machines": [{"id": "m1"}], "jobs": [], **change}
     with pytest.raises(ProblemError, match=named):
         from_data(data)
-
-
-def test_a_flexible_job_shop_file_is_read() -> None:
-    problem = flexible_job_shop("tiny", "2 2 1.5\n1 2 1 3 2 4\n2 1 1 5 1 2 6\n")
-    first, second = problem.jobs
-    assert first.operations[0].machine_ids == ("1", "2")
-    assert first.operations[0].durations_ms == (3000, 4000)
-    assert second.operations[1].predecessors == ("0",)
 
 
 def test_j_is_what_the_page_says() -> None:

@@ -1,10 +1,12 @@
 """Plan a file without ROS: compare rules and solver, write the Gantt chart.
 
-python -m shopfloor.scheduling plan FILE.json --seconds 10 --gantt plan.html
-python -m shopfloor.scheduling plan mk01.txt
-python -m shopfloor.scheduling plan jsp.json --instance ft10
-python -m shopfloor.sim.orders > factory.json              a problem to start from
-python -m shopfloor.scheduling gantt journal.sqlite        the plan in force, from a journal
+examples:
+  python -m shopfloor.sim.orders > factory.json             a problem to start from
+  python -m shopfloor.scheduling plan factory.json --seconds 10 --gantt plan.html
+  python -m shopfloor.scheduling plan ft06                  a job shop, OR-Library or Taillard rows
+  python -m shopfloor.scheduling plan mk01.fjs              a flexible job shop
+  python -m shopfloor.scheduling plan jobshop1.txt --instance abz5
+  python -m shopfloor.scheduling gantt journal.sqlite       the plan in force, from a journal
 """
 
 from __future__ import annotations

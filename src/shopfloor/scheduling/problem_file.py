@@ -1,4 +1,4 @@
-"""Problems as JSON files that a person can write, and the classic job-shop files.
+"""Problems as JSON files that a person can write; the classic ones are read by `job_shop_files`.
 
 Times in a file are seconds from `now`, so the same file can be planned on any day. Unknown keys are
 errors, like everything that `validation.validate` finds. docs/scheduler.md has an example.
@@ -7,10 +7,11 @@ errors, like everything that `validation.validate` finds. docs/scheduler.md has 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from shopfloor.scheduling.job_shop_files import choose_one_of, job_shop, read_job_shop
 from shopfloor.scheduling.problem import (
     Job,
     Machine,
@@ -24,23 +25,24 @@ from shopfloor.scheduling.problem import (
 )
 from shopfloor.scheduling.validation import validate
 
-MAKESPAN_ONLY = Weights(utilisation=1.0, tardiness=0.0, energy=0.0)
-"""With these weights the best plan is the shortest one."""
-
 
 def load_problem(path: Path, now: int = 0, instance: str = "") -> Problem:
-    """A problem from a file: ours (.json), classic job shops (.json with `instance`), .txt or .fjs.
+    """A problem from a file: ours (JSON), or a classic job shop in a format of `job_shop_files`.
 
+    instance: the one wanted, of a file with several (text, or JSON of name to `dur` and `mac`).
     Raises ProblemError naming the file and what is wrong, OSError where it cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8")
-        if path.suffix in (".txt", ".fjs"):
-            return flexible_job_shop(path.stem, text)
+        if not text.lstrip().startswith("{"):
+            return read_job_shop(path.stem, text, instance)
         content = json.loads(text)
-        if instance:
-            return job_shop(instance, content[instance]["dur"], content[instance]["mac"])
-        return from_data(content, now)
+        names = [name for name, row in content.items() if isinstance(row, dict) and "dur" in row]
+        if not names and not instance:
+            return from_data(content, now)
+        if instance not in names:
+            raise ProblemError([choose_one_of(instance, names)])
+        return job_shop(instance, content[instance]["dur"], content[instance]["mac"])
     except ProblemError as error:
         raise ProblemError([f"{path}: {line}" for line in error.problems]) from None
     except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -177,43 +179,3 @@ class _Reader:
 
 def _ms(seconds: float) -> int:
     return round(float(seconds) * 1000)
-
-
-def job_shop(name: str, durations: list[list[int]], machines: list[list[int]]) -> Problem:
-    """A classic job shop; one unit of time is one second. Objective: makespan."""
-    rows = [
-        [{str(m): d} for m, d in zip(order, times, strict=True)]
-        for order, times in zip(machines, durations, strict=True)
-    ]
-    return _classic(name, rows)
-
-
-def flexible_job_shop(name: str, text: str) -> Problem:
-    """A flexible job shop in the format of Brandimarte; machine numbers count from 1 or from 0."""
-    lines = [[int(float(w)) for w in line.split()] for line in text.splitlines() if line.strip()]
-    rows = []
-    for line in lines[1 : lines[0][0] + 1]:
-        take: Callable[[], int] = iter(line).__next__
-        operations = []
-        for _ in range(take()):
-            count = take()
-            operations.append({str(take()): take() for _ in range(count)})
-        rows.append(operations)
-    return _classic(name, rows)
-
-
-def _classic(name: str, rows: list[list[dict[str, int]]]) -> Problem:
-    machines = sorted({m for row in rows for options in row for m in options}, key=int)
-    jobs = []
-    for j, row in enumerate(rows):
-        operations = []
-        for k, options in enumerate(row):
-            times = tuple(1000 * d for d in options.values())
-            before = (f"{k - 1}",) if k else ()
-            operations.append(Operation(f"{k}", tuple(options), times, min(times), before))
-        jobs.append(Job(f"{j}", tuple(operations)))
-    found = Problem(
-        0, tuple(Machine(m) for m in machines), tuple(jobs), name, weights=MAKESPAN_ONLY
-    )
-    validate(found)
-    return found
