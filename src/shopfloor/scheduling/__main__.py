@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     plan = verbs.add_parser("plan", help="plan a file")
-    plan.add_argument("file", type=Path)
-    plan.add_argument("--instance", default="", help="name in a file of classic job shops")
+    plan.add_argument("file", type=Path, help="a problem (JSON) or a job shop in rows of numbers")
+    plan.add_argument("--instance", default="", help="which one, of a file of several job shops")
     plan.add_argument("--seconds", type=float, default=5.0, help="time budget, default 5")
     plan.add_argument("--processes", type=int, default=2, help="processes that search, default 2")
     plan.add_argument("--gantt", type=Path, help="write the chart here")
@@ -64,27 +64,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _plan(console: Console, problem: Problem, args: argparse.Namespace) -> int:
     solution = _solved(console, problem, args.seconds, args.processes)
-    if solution.best is None:
+    best = solution.best
+    if best is None:
         console.print("No valid plan.", style="red")
         for constraint in solution.conflicts or find_conflicts(problem):
             console.print(f"  {constraint}", markup=False)
         return 1
-    table = Table(title=problem.problem_id or str(args.file))
-    for column in ("", "J", "utilisation", "tardiness", "energy", "makespan", "late jobs", "found"):
-        table.add_column(column, justify="left" if not column else "right")
-    decoder = Decoder(Model(problem))
-    for rule in (LEAST_LOAD, *RULES):
-        schedule = decoder.decode(dispatch(decoder.model, rule))
-        if not schedule.violation:
-            score = decoder.model.objective.score(decoder.assignments(schedule))
-            table.add_row(rule, *_cells(score), "")
-    best = solution.best
-    table.add_row(
-        f"[bold]{best.stage}[/]", *_cells(best.score), f"{best.elapsed_s:.2f} s", style="green"
-    )
-    console.print(table)
+    console.print(_comparison(problem, solution, problem.problem_id or str(args.file)))
     if solution.proven:
-        console.print("Proven best.")
+        console.print("Proven: no plan is better.")
+    else:
+        console.print(f"No plan has J above {solution.bound:.4f}.")
     if args.gantt is not None:
         baseline = (solution.baseline_rule, solution.baseline) if solution.baseline else None
         page = gantt_html(
@@ -94,6 +84,27 @@ def _plan(console: Console, problem: Problem, args: argparse.Namespace) -> int:
         args.gantt.write_text(page, encoding="utf-8")
         console.print(f"written: {args.gantt}", markup=False)
     return 0
+
+
+def _comparison(problem: Problem, solution: Solution, title: str) -> Table:
+    """The rules and the solver, a row each; where only the last end counts, it alone."""
+    decoder = Decoder(Model(problem))
+    shown = slice(4, 5) if decoder.model.only_makespan else slice(0, None)
+    table = Table(title=title)
+    table.add_column("", no_wrap=True)
+    columns = ("J", "util.", "tardy", "energy", "last end", "late")
+    for column in (*columns[shown], "found"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for rule in (LEAST_LOAD, *RULES):
+        schedule = decoder.decode(dispatch(decoder.model, rule))
+        if not schedule.violation:
+            score = decoder.model.objective.score(decoder.assignments(schedule))
+            table.add_row(rule, *_cells(score)[shown], "")
+    best = solution.best
+    assert best is not None
+    cells = (*_cells(best.score)[shown], f"{best.elapsed_s:.2f} s")
+    table.add_row(f"[bold]{best.stage}[/]", *cells, style="green")
+    return table
 
 
 def _cells(s: Score) -> list[str]:

@@ -12,6 +12,8 @@ from shopfloor.scheduling.problem import Assignment, Problem
 
 _ROW, _LEFT, _TOP, _WIDTH = 30, 130, 64, 1180
 _COLOURS = ("#4e79a7", "#59a14f", "#9c755f", "#b07aa1", "#76b7b2", "#8a8f3c", "#5f6caf", "#a0677f")
+_NO_DATE_MS = 365 * 86_400_000
+_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400)
 Place = Callable[[float], float]
 _STYLE = """
 body{font:14px/1.45 system-ui,sans-serif;margin:24px;color:#1d2733;background:#fff}
@@ -37,7 +39,7 @@ def gantt_html(
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
         f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1>"
-        f"<div>{_time(problem.now, day=True)} to {_time(_end(problem, plan), day=True)}, "
+        f"<div>{_span(problem, plan)}, "
         f"{len(plan)} operations on {len({a.machine_id for a in plan})} machines</div>"
         f"{_figures(score, baseline)}{_chart(problem, plan, before)}{_legend(bool(before))}"
         f"{_late(problem, plan)}{_changes(plan, before)}</html>"
@@ -48,9 +50,19 @@ def _end(problem: Problem, plan: Sequence[Assignment]) -> int:
     return max((a.end for a in plan), default=problem.now + 3_600_000)
 
 
+def _span(problem: Problem, plan: Sequence[Assignment]) -> str:
+    end = _end(problem, plan)
+    if not problem.now:
+        return f"{end / 1000:g} s"
+    return f"{_time(problem.now, day=True)} to {_time(end, day=True)}"
+
+
 def _time(ms: int, day: bool = False) -> str:
+    """Time of day, UTC; a problem that begins at 0, as a job shop does, has seconds alone."""
+    if ms < _NO_DATE_MS:
+        return f"{ms / 1000:g}"
     when = datetime.fromtimestamp(ms / 1000, timezone.utc)
-    return when.strftime("%Y-%m-%d %H:%M UTC" if day else "%H:%M")
+    return when.strftime("%Y-%m-%d %H:%M UTC" if day else "%H:%M:%S" if ms % 60_000 else "%H:%M")
 
 
 def _figures(score: Score, baseline: tuple[str, Score] | None) -> str:
@@ -77,7 +89,7 @@ def _chart(problem: Problem, plan: Sequence[Assignment], before: Sequence[Assign
     machines += [m for m in problem.machines if m.kind.name == "RESOURCE"]
     row_of = {m.machine_id: n for n, m in enumerate(machines)}
     begin = min([problem.now, *(a.start for a in plan)])
-    span = max(_end(problem, plan) - begin, 60_000)
+    span = max(_end(problem, plan) - begin, 1000)
     height = _TOP + _ROW * len(machines) + 8
 
     def x(ms: float) -> float:
@@ -143,16 +155,14 @@ def _tariff(problem: Problem, begin: int, span: int, x: Place) -> list[str]:
             parts.append(f"<text x={left + 5:.1f} y=36>{html.escape(title)}</text>")
     if parts:
         parts.append("<text x=4 y=36 class=axis>tariff</text>")
-    step = next(
-        s for s in (5, 10, 15, 30, 60, 120, 240, 480, 1440, 10**9) if span / 60_000 / s <= 14
-    )
-    tick = -(-begin // (step * 60_000)) * step * 60_000
+    step = 1000 * next((s for s in _STEPS_S if span / 1000 / s <= 14), 10**6)
+    tick = -(-begin // step) * step
     while tick <= begin + span:
         parts.append(
             f"<text class=axis x={x(tick):.1f} y=14 text-anchor=middle>{_time(tick)}</text>"
         )
         parts.append(f"<line x1={x(tick):.1f} x2={x(tick):.1f} y1=18 y2=22 stroke='#9aa3ad'/>")
-        tick += step * 60_000
+        tick += step
     return parts
 
 
