@@ -22,6 +22,7 @@ from shopfloor.plant.paths import find_plant_file
 from shopfloor.plant.placement import ANY_HOST, THIS_HOST
 from shopfloor.plant.plant_file import Plant, load_plant
 from shopfloor.plant.problems import PlantError
+from shopfloor.plant.security import policy_xml
 from shopfloor.plant.specs import ProcessSpec, make_specs, shared_memory_warning
 from shopfloor.plant.supervisor import Supervisor
 from shopfloor.plant.systemd import STOP_UNIT, USER, host_files
@@ -47,7 +48,13 @@ Where ROS 2 has `ros2 launch`, `ros2 launch shopfloor plant.launch.py` starts th
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb of the command line; returns the exit code (2: something wrong with the input)."""
     options = _parser().parse_args(arguments)
-    verbs = {"up": _up, "check": _check, "specs": _specs, "systemd": _systemd}
+    verbs = {
+        "up": _up,
+        "check": _check,
+        "specs": _specs,
+        "systemd": _systemd,
+        "security": _security,
+    }
     try:
         return verbs[options.verb](options)
     except PlantError as error:
@@ -73,14 +80,16 @@ def _parser() -> argparse.ArgumentParser:
         ("check", "report everything that is wrong, start nothing", ANY_HOST),
         ("specs", "show the processes: nodes, command lines, environment", ANY_HOST),
         ("systemd", "write a host's systemd units, to be laid over its /", THIS_HOST),
+        ("security", "write the plant's SROS 2 policy: what each node may do", ANY_HOST),
     ):
         verb = verbs.add_parser(name, help=meaning, description=meaning)
         verb.add_argument("--plant", default="demo", metavar="FILE", help="default: demo")
         verb.add_argument(
             "--host", default=default_host, metavar="auto|all|NAME", help=f"default: {default_host}"
         )
-        if name == "systemd":
+        if name in ("systemd", "security"):
             verb.add_argument("--output", required=True, metavar="DIR", help="where to write")
+        if name == "systemd":
             verb.add_argument("--user", default=USER, help=f"who runs the nodes; default: {USER}")
         if name in ("up", "specs"):
             verb.add_argument(
@@ -169,6 +178,21 @@ def _systemd(options: argparse.Namespace) -> int:
         f"\nOn the host '{specs[0].host}':\n  cp -r {root}/. / && systemd-sysusers && "
         "systemctl daemon-reload && systemctl enable --now shopfloor.target\n"
         f"({STOP_UNIT} ends the line where an essential process has used up its restarts.)"
+    )
+    return 0
+
+
+def _security(options: argparse.Namespace) -> int:
+    plant = load_plant(find_plant_file(options.plant))
+    check_plant(plant, options.host)
+    path = Path(options.output) / "policy.xml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(policy_xml(plant), "utf-8")
+    keystore = plant.security.keystore if plant.security else "KEYSTORE"
+    print(
+        f"{path}\n\nWhere the keys are made (docs/security.md):\n"
+        f"  ros2 security create_keystore {keystore}\n"
+        f"  ros2 security generate_artifacts -k {keystore} -p {path}"
     )
     return 0
 

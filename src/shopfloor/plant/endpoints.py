@@ -77,7 +77,9 @@ def _rows(node: Node) -> Iterator[tuple[Interface, bool]]:
 def _extra(node: Node) -> Iterable[Interface]:
     """Rows that a node's own settings name, beyond the table."""
     keys: set[str] = set()
-    if node.type == "mqtt_bridge":
+    if node.type == "recorder":
+        keys = {row.key for row in INTERFACES if row.record}
+    elif node.type == "mqtt_bridge":
         keys = {str(text).split(" ")[0] for text in node.value("topics")}
     elif node.type == "plc_bridge":
         keys = _keys_of_mapping(str(node.value("mapping")))

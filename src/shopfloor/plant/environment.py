@@ -54,6 +54,10 @@ def plant_environment(
         "RCUTILS_CONSOLE_OUTPUT_FORMAT": "[{severity}] [{name}] {message}",
         **discovery_environment(plant, types),
     }
+    if plant.security is not None:
+        environment["ROS_SECURITY_ENABLE"] = "true"
+        environment["ROS_SECURITY_STRATEGY"] = plant.security.strategy
+        environment["ROS_SECURITY_KEYSTORE"] = plant.security.keystore
     domain = plant.domain_id if domain is None else domain
     if domain is not None:
         environment["ROS_DOMAIN_ID"] = str(domain)

@@ -22,6 +22,9 @@ RESERVED_VARIABLES = (
     "ROS_AUTOMATIC_DISCOVERY_RANGE",
     "ROS_STATIC_PEERS",
     "ROS_DISCOVERY_SERVER",
+    "ROS_SECURITY_KEYSTORE",
+    "ROS_SECURITY_ENABLE",
+    "ROS_SECURITY_STRATEGY",
 )
 """Set from the plant file's own keys, for all processes alike."""
 
@@ -103,6 +106,14 @@ class Process:
 
 
 @dataclass(frozen=True)
+class Security:
+    """DDS security: where the keys are, and whether nodes start without (Permissive)."""
+
+    keystore: str
+    strategy: str = "Enforce"
+
+
+@dataclass(frozen=True)
 class Plant:
     """A checked plant file."""
 
@@ -111,6 +122,7 @@ class Plant:
     discovery: str
     peers: tuple[str, ...]
     discovery_servers: tuple[str, ...]
+    security: Security | None
     hosts: Mapping[str, Host]
     nodes: Mapping[str, Node]
     processes: Mapping[str, Process]
@@ -180,6 +192,7 @@ def _build(content: dict[str, Any], lines: Lines) -> Plant:
         content.get("discovery", "localhost"),
         tuple(content.get("peers", ())),
         tuple(content.get("discovery_servers", ())),
+        Security(**content["security"]) if "security" in content else None,
         hosts,
         nodes,
         processes,
@@ -227,7 +240,7 @@ def _meaning_problems(plant: Plant) -> list[Problem]:
         for variable in set(process.env) & set(RESERVED_VARIABLES):
             message = (
                 "is set for the whole plant; allowed: the keys domain_id, discovery, peers, "
-                "discovery_servers"
+                "discovery_servers, security"
             )
             problems.append(say((*process.path, "env", variable), message))
     return problems

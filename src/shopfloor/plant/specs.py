@@ -23,6 +23,7 @@ from shopfloor.plant.nodes import load
 from shopfloor.plant.placement import THIS_HOST, need_problems, placement_problems, select
 from shopfloor.plant.plant_file import Node, Plant, Process, RestartPolicy
 from shopfloor.plant.problems import PlantError
+from shopfloor.plant.security import enclave
 from shopfloor.ros import parameters as ros_parameters
 
 
@@ -122,6 +123,8 @@ def _spec(
     for node in nodes:
         arguments += ["--node", f"{node.type}:{node.full_name}"]
     arguments += ["--ros-args"]
+    if plant.security is not None:
+        arguments += ["--enclave", enclave(plant, process)]
     if log_level:
         arguments += ["--log-level", log_level]
     for node in nodes:
