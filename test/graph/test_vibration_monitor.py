@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from harness import ACTIVE, Graph, statuses
 from rclpy.time import Time
 from shopfloor_msgs.msg import Command, CommandResult, MachineHealth, SignalQuality
@@ -290,3 +293,51 @@ def test_udp_and_files_reach_the_monitor(graph: Graph, tmp_path: Path) -> None:
         lambda: "datagram" in {v.key for v in statuses(floor.diagnostics, "/udp")["events"].values},
         "the nonsense in /diagnostics",
     )
+
+
+def test_a_serial_port_is_read_unplugged_and_read_again(graph: Graph, tmp_path: Path) -> None:
+    blocks, diagnostics = graph.collect("vibration_block"), graph.collect("diagnostics")
+    port = tmp_path / "by-id"
+    graph.start("vibration_source:serial", parameters={"source": "serial", "address": str(port)})
+    graph.until_state("/serial", ACTIVE)
+
+    def source() -> Any:
+        return statuses(diagnostics, "/serial")["source"]
+
+    graph.until(lambda: source().level == DiagnosticStatus.ERROR, "the missing port to be said")
+    assert "by-id" in source().message
+    stream = MachineStream(MACHINES[0], 4, sample_rate_hz=1000.0)
+    sequence = 0
+
+    def frame() -> bytes:
+        nonlocal sequence
+        block = Block("m", "serial", sequence, 0, 0, 1000.0, ("x",), Unit.ACCELERATION,
+                      stream.take(100)[:1], 490.0)  # fmt: skip
+        sequence += 1
+        return wire.slip(wire.encode(block, 1460.0, int16=True))
+
+    for _ in range(3):
+        master, slave = os.openpty()
+        link = tmp_path / "new"
+        link.symlink_to(os.ttyname(slave))
+        link.replace(port)
+        os.set_blocking(master, False)
+        before = len(blocks)
+
+        def heard(master: int = master, before: int = before) -> bool:
+            with contextlib.suppress(BlockingIOError):  # nobody reads yet: half a frame goes in
+                os.write(master, b"garbage" + frame()[100:] + frame())
+            return len(blocks) >= before + 3
+
+        graph.until(heard, "three blocks over the port")
+        graph.until(lambda: source().level != DiagnosticStatus.ERROR, "the port to be well")
+        with contextlib.suppress(BlockingIOError):
+            os.write(master, frame()[:100])  # and the cable is pulled
+        os.close(slave)
+        os.close(master)
+        graph.until(lambda: source().level == DiagnosticStatus.ERROR, "the lost port to be said")
+    assert all(block.sensor_id == "serial" and len(block.data) == 100 for block in blocks)
+    assert {block.unit for block in blocks} == {1}
+    events = {v.key: v.value for v in statuses(diagnostics, "/serial")["events"].values}
+    assert {"datagram", "serial port"} <= set(events)
+    assert graph.state("/serial") == ACTIVE

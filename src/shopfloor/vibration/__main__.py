@@ -4,6 +4,10 @@
   python -m shopfloor.vibration report --live 20 --machine pump_1
   python -m shopfloor.vibration features IR_014.npy --rate 12000 --unit g --machine pump_1 \\
       --speed 1774 --out features.parquet
+  python -m shopfloor.vibration diagnose 105.mat --variable FE --rate 12000 --unit g \\
+      --bearing balls=8,ball_mm=6.75,pitch_mm=28.5 --speed 1797
+  python -m shopfloor.vibration diagnose --index index.csv --bearing bpfo=3.053,bpfi=4.947,\\
+      bsf=1.994,ftf=0.382 --resample 10000 --out diagnoses.csv
   python -m shopfloor.vibration align features.parquet --temperature t.csv --current i.csv \\
       --maintenance log.csv --out table.parquet
   python -m shopfloor.vibration send IR_014.npy --rate 12000 --unit g --machine pump_1 \\
@@ -20,15 +24,19 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from shopfloor.ros.paths import message_folder, share_folder
 from shopfloor.vibration import alignment, collector, report, tables, wire
+from shopfloor.vibration import recorded_diagnosis as recorded
 from shopfloor.vibration.analysis import Analyser
-from shopfloor.vibration.machines import load_machines
-from shopfloor.vibration.recordings import read_recording
+from shopfloor.vibration.bearing import BearingOrders
+from shopfloor.vibration.diagnosis import DiagnosisLimits
+from shopfloor.vibration.machines import bearing_orders, load_machines
+from shopfloor.vibration.recordings import SUFFIXES, read_recording
 from shopfloor.vibration.severity import load_zone_table
 from shopfloor.vibration.signal import UNITS, Block
 
@@ -43,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True)
     _report_arguments(commands.add_parser("report", help="a page for one machine"))
     _recording_arguments(commands.add_parser("features", help="features of a recording"))
+    _diagnose_arguments(commands.add_parser("diagnose", help="bearing faults in recordings"))
     _align_arguments(commands.add_parser("align", help="join signals of different rates"))
     _send_arguments(commands.add_parser("send", help="a recording as datagrams"))
     options = parser.parse_args(arguments)
@@ -148,7 +157,12 @@ def _recording_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _signal_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help=".npy, .csv, .wav or .mat")
+    parser.add_argument("file", type=Path, help=", ".join(SUFFIXES))
+    _file_arguments(parser)
+
+
+def _file_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--variable", default="", help="array of a .mat file, or part of its name")
     parser.add_argument("--rate", type=float, default=0.0, help="Hz, where the file has none")
     parser.add_argument("--unit", choices=UNITS, default="m/s^2")
     parser.add_argument("--machine", default="machine")
@@ -156,7 +170,7 @@ def _signal_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _features(options: argparse.Namespace) -> int:
-    recording = read_recording(options.file)
+    recording = read_recording(options.file, options.variable)
     rate_hz = _rate(options.rate, recording.rate_hz, options.file)
     start_s = options.start if options.start is not None else options.file.stat().st_mtime
     unit, factor = UNITS[options.unit]
@@ -165,12 +179,87 @@ def _features(options: argparse.Namespace) -> int:
     )
     zones = load_zone_table(_config("iso20816_3_zones.yaml"))
     analyser = Analyser(load_machines(options.machines_file), zones)
-    found = tables.analyse(analyser, windows, options.speed)
+    speed_rpm = options.speed or recording.speed_rpm
+    found = tables.analyse(analyser, windows, speed_rpm)
     table = tables.feature_table(found, analyser.bands_hz)
     alignment.write_table(table, options.out)
     print(f"{options.out}: {len(table)} windows, {int(table['valid'].sum())} of them valid, "
           f"{table.shape[1]} columns")  # fmt: skip
     return 0
+
+
+def _diagnose_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", type=Path, help=", ".join(SUFFIXES))
+    parser.add_argument("--index", type=Path, help="csv: file, rpm; sample_rate_hz, fault, size...")
+    _file_arguments(parser)
+    parser.add_argument("--bearing", help="KEY=VALUE,... as in a machines file: balls, "
+                        "ball_mm, pitch_mm or bpfo, bpfi, bsf, ftf")  # fmt: skip
+    parser.add_argument("--machines-file", type=Path, default=_config("machines.yaml"))
+    parser.add_argument("--resample", type=float, default=0.0, help="Hz; 0: as recorded")
+    parser.add_argument("--window", type=float, default=1.0, help="seconds")
+    parser.add_argument("--average", type=int, default=1, help="windows that a diagnosis is from")
+    parser.add_argument("--out", type=Path, help=".parquet or .csv: a row per window")
+    parser.set_defaults(run=_diagnose)
+
+
+def _diagnose(options: argparse.Namespace) -> int:
+    if bool(options.files) == bool(options.index):
+        raise ValueError("diagnose needs files, or --index FILE")
+    rate_hz = options.rate or math.nan
+    records = (
+        recorded.read_index(options.index)
+        if options.index
+        else [recorded.Record(path, options.speed, rate_hz) for path in options.files]
+    )
+    found = recorded.diagnose(
+        records, _bearing(options), resample_hz=options.resample, window_s=options.window,
+        variable=options.variable, unit=UNITS[options.unit],
+        limits=DiagnosisLimits(windows=options.average),
+    )  # fmt: skip
+    if options.out:
+        alignment.write_table(found, options.out)
+    shown = Table(title="diagnoses, windows of each")
+    for column in ("file", "windows", "stood by", "abstained", "most often, and why"):
+        shown.add_column(column)
+    for name, group in found.groupby("file", sort=False):
+        taken = group[group.accepted]
+        chosen = taken if len(taken) else group
+        most = chosen.diagnosis.mode()[0]
+        why = chosen[chosen.diagnosis == most].text.iloc[0]
+        shown.add_row(str(name), str(len(group)), str(len(taken)), str(len(group) - len(taken)),
+                      f"{most}: {why}")  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 160).print(shown)
+    if found.truth.notna().any():
+        _print_rates(found)
+    return 0
+
+
+def _print_rates(found: pd.DataFrame) -> None:
+    shown = Table(title="where the fault is known")
+    for column in ("fault", "size", "windows", "right", "coverage", "right of these"):
+        shown.add_column(column)
+    known = found[found.truth.notna()]
+    groups = [*known.groupby(["truth", "size"]), (("all", ""), known)]
+    for (truth, size), group in groups:
+        rates = recorded.rates(group)
+        if rates.faulty:
+            shown.add_row(truth, str(size), str(rates.faulty), f"{rates.right:.3f}",
+                          f"{rates.coverage:.3f}", f"{rates.accepted_right:.3f}")  # fmt: skip
+        if rates.healthy:
+            shown.add_row("healthy", "", str(rates.healthy), "", f"{rates.false:.3f}", "")
+    Console(width=None if sys.stdout.isatty() else 160).print(shown)
+
+
+def _bearing(options: argparse.Namespace) -> BearingOrders:
+    if options.bearing:
+        pairs = [part.partition("=") for part in options.bearing.split(",") if part.strip()]
+        return bearing_orders({key.strip(): value for key, _, value in pairs})
+    machine = load_machines(options.machines_file).get(options.machine)
+    if machine is None or machine.bearing is None:
+        raise ValueError(
+            f"no bearing of machine '{options.machine}' in {options.machines_file}: give --bearing"
+        )
+    return machine.bearing
 
 
 def _align_arguments(parser: argparse.ArgumentParser) -> None:
@@ -205,7 +294,7 @@ def _send_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _send(options: argparse.Namespace) -> int:
-    recording = read_recording(options.file)
+    recording = read_recording(options.file, options.variable)
     rate_hz = _rate(options.rate, recording.rate_hz, options.file)
     host, _, port = options.to.rpartition(":")
     if not host or not port.isdigit():

@@ -157,8 +157,8 @@ class Analyser:
             # A nominal speed is good enough for levels, not for telling fault lines apart.
             known = speed.source not in (SpeedSource.UNKNOWN, SpeedSource.NOMINAL)
             if machine is not None and machine.bearing and known and speed.rpm > 0:
-                envelope_spectrum = envelope.spectrum(x[rows])
-                evidence = envelope.evidence(envelope_spectrum, machine.bearing, speed.hz)
+                spectra = envelope.spectra(x[rows])
+                evidence = envelope.evidence(spectra, machine.bearing, speed.hz)
             velocity = extractor.velocity_rms_mm_s(spectrum[rows], window.unit)
             features = WindowFeatures(
                 window=window,

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import scipy.fft
 from scipy.signal import get_window
 
-from shopfloor.vibration.features import Floats
+from shopfloor.vibration.features import Floats, Spectrum
 from shopfloor.vibration.signal import Samples
 
 FAULTS = ("outer race", "inner race", "rolling element")
@@ -28,8 +28,15 @@ FAULTS = ("outer race", "inner race", "rolling element")
 LINES = ("BPFO", "BPFI", "2xBSF", "FTF")
 """Lines that are reported, in this order."""
 
-BAND_OF_NYQUIST = (0.1, 0.98)
-"""Demodulated band; below it lie shaft and gear tones, above it the anti-alias filter."""
+_LOW_BAND_HZ, _HIGH_BAND_HZ = (500.0, 6000.0), (5000.0, 12_000.0)
+"""Demodulated bands, each as far as the rate allows. Structures ring in one or in the other; shaft
+and gear tones lie below both. One band up to 12 kHz would drown a mode at 3 kHz in noise."""
+
+_OF_NYQUIST = (0.1, 0.98)
+"""A slow rate's band; above it lies the anti-alias filter."""
+
+_EMPTY_BAND = 1e-5
+"""Of the first band's power density: less is what a filter has left."""
 
 _HARMONICS = 3
 _SLIP = np.arange(-0.02, 0.0101, 0.001)
@@ -129,28 +136,46 @@ class EnvelopeAnalyser:
 
     def __init__(self, sample_rate_hz: float, samples: int) -> None:
         self.sample_rate_hz, self.samples = sample_rate_hz, samples
-        self._padded = 2 * samples  # half-bin steps: a line between two bins loses little
-        self.bin_hz = sample_rate_hz / self._padded
+        self.bands_hz = demodulated_bands_hz(sample_rate_hz)
+        bins = np.fft.rfftfreq(samples, 1 / sample_rate_hz)
+        edges = [np.searchsorted(bins, (low, high)) for low, high in self.bands_hz]
+        self._inside = [slice(int(first), max(int(last), int(first) + 4)) for first, last in edges]
+        # A band alone needs few samples: its square reaches to twice its width.
+        widest = max(part.stop - part.start for part in self._inside)
+        self._reduced = int(scipy.fft.next_fast_len(2 * widest + 1))
+        self._padded = 2 * self._reduced  # half-bin steps: a line between two bins loses little
+        self.bin_hz = sample_rate_hz / samples / 2
         self._bins = self._padded // 4
         self.frequency_hz = np.arange(self._bins) * self.bin_hz
-        self._window = get_window("hann", samples).astype(np.float32)
-        bins = np.fft.rfftfreq(samples, 1 / sample_rate_hz)
-        low, high = (share * sample_rate_hz / 2 for share in BAND_OF_NYQUIST)
-        self._inside = np.flatnonzero((bins >= low) & (bins <= high))
+        self._window = get_window("hann", self._reduced).astype(np.float32)
         self._floor_block = max(8, 2 * round(_FLOOR_HZ / self.bin_hz))
 
+    def spectra(self, x: Samples) -> Floats:
+        """Prewhitened spectra of all of `bands_hz`, (bands, channels, bins of `frequency_hz`).
+
+        A band that holds no signal, as in a record that was filtered or resampled, is zero.
+        """
+        spectrum = scipy.fft.rfft(x, axis=1)
+        parts = [spectrum[:, part] for part in self._inside]
+        power = np.array([np.median(np.abs(part), axis=1) ** 2 for part in parts])
+        found = np.stack([self._envelope(part, True) for part in parts])
+        found[power < _EMPTY_BAND * power[:1]] = 0.0
+        return found
+
     def spectrum(self, x: Samples, prewhiten: bool = True) -> Floats:
-        """Amplitudes of the squared envelope, (channels, bins of `frequency_hz`).
+        """Amplitudes of the squared envelope in the first band, (channels, bins).
 
         In the squared unit of the signal, or without unit and relative to a mean of one where it is
         prewhitened.
         """
-        inside = self._inside
-        band = scipy.fft.rfft(x, axis=1)[:, inside]
+        return self._envelope(scipy.fft.rfft(x, axis=1)[:, self._inside[0]], prewhiten)
+
+    def _envelope(self, band: Spectrum, prewhiten: bool) -> Floats:
         if prewhiten:
-            band /= np.maximum(np.abs(band), np.finfo(np.float32).tiny)
-        analytic = np.zeros(x.shape, np.complex64)
-        analytic[:, inside] = band
+            band = band / np.maximum(np.abs(band), np.finfo(np.float32).tiny)
+        # Where the band lies does not matter to an envelope: it starts at zero here.
+        analytic = np.zeros((len(band), self._reduced), np.complex64)
+        analytic[:, : band.shape[1]] = band * np.float32(self._reduced / self.samples)
         envelope = scipy.fft.ifft(analytic, axis=1, overwrite_x=True)
         parts = np.square(envelope.view(np.float32))
         squared = parts[:, ::2] + parts[:, 1::2]
@@ -167,42 +192,60 @@ class EnvelopeAnalyser:
         amplitudes: Floats = lines
         return amplitudes
 
-    def evidence(self, spectrum: Floats, orders: BearingOrders, speed_hz: float) -> BearingEvidence:
-        """What the combs of a bearing find in `spectrum` at one shaft speed.
+    def speed_limits_hz(self, orders: BearingOrders) -> tuple[float, float]:
+        """Slowest and fastest shaft, turns per second, at which a bearing's lines can be judged."""
+        top = _HARMONICS * max(orders.bpfi, 2 * orders.bsf) * (1 + _SLIP[-1])
+        margin_hz = 2 * _FLOOR_HZ
+        highest_hz = float(self.frequency_hz[-1]) - margin_hz
+        return _MIN_REVOLUTIONS * self.sample_rate_hz / self.samples, highest_hz / top
 
+    def evidence(self, spectra: Floats, orders: BearingOrders, speed_hz: float) -> BearingEvidence:
+        """What the combs of a bearing find in `spectra` at one shaft speed.
+
+        spectra: (bands, channels, bins), or (channels, bins) of one band. A comb counts in the band
+        where it is strongest, and so do those that it is compared with.
         Raises ValueError where the speed is not positive.
         """
         if not speed_hz > 0:
             raise ValueError(f"shaft speed {speed_hz:g} Hz is not positive")
-        channels = len(spectrum)
-        if speed_hz * self.samples / self.sample_rate_hz < _MIN_REVOLUTIONS:
+        spectra = spectra if spectra.ndim == 3 else spectra[None]
+        channels = spectra.shape[1]
+        slowest, fastest = self.speed_limits_hz(orders)
+        if not slowest <= speed_hz <= fastest:
             nan = np.full((channels, len(LINES)), np.nan, np.float32)
             return BearingEvidence(nan[:, : len(FAULTS)], nan, nan, nan, nan[:, 0])
         # A cached comb may be off by this rounding, far less than the slip that it searches.
         step = 2e-4 * speed_hz
         digits = max(0, int(-math.floor(math.log10(step))))
         combs = _combs(orders, round(speed_hz, digits), self.bin_hz, self._bins)
-        level = self._over_floor(spectrum[:, : combs.top], combs.shaft[: combs.top])
-        per_slip = level[:, combs.faults].mean(axis=1)
-        best = per_slip.max(axis=2)
-        score = _scores(best[:, : len(FAULTS)], best[:, len(FAULTS) :])
-        cage_slips = level[:, combs.cage].mean(axis=1)
-        cage_best = cage_slips.max(axis=2)
+        level = np.stack(
+            [self._over_floor(s[:, : combs.top], combs.shaft[: combs.top]) for s in spectra]
+        )
+        per_slip = level[:, :, combs.faults].mean(axis=2)
+        per_band = per_slip.max(axis=3)
+        best = per_band.max(axis=0)
+        known = len(FAULTS)
+        score = _scores(best[:, :known], best[:, known:])
+        cage_slips = level[:, :, combs.cage].mean(axis=2)
+        cage_per_band = cage_slips.max(axis=3)
+        cage_best = cage_per_band.max(axis=0)
         cage = _scores(cage_best[:, :1], cage_best[:, 1:])[:, 0]
         score[:, 2] += _CAGE_WEIGHT * cage
-        slip = per_slip[:, : len(FAULTS)].argmax(axis=2)
-        first = combs.faults[0, np.arange(len(FAULTS)), slip]
-        cage_bin = combs.cage_line[cage_slips[:, 0].argmax(axis=1)]
-        centre = np.column_stack([first, cage_bin])
-        near = np.clip(centre[:, :, None] + np.arange(-1, 2), 0, self._bins - 1)
         rows = np.arange(channels)[:, None]
-        highest = spectrum[rows[:, :, None], near].argmax(axis=2)
+        band = np.column_stack([per_band[:, :, :known].argmax(axis=0),
+                                cage_per_band[:, :, 0].argmax(axis=0)])  # fmt: skip
+        columns = np.arange(known)
+        slip = per_slip[band[:, :known], rows, columns].argmax(axis=2)
+        cage_slip = cage_slips[band[:, known], rows[:, 0], 0].argmax(axis=1)
+        centre = np.column_stack([combs.faults[0, columns, slip], combs.cage_line[cage_slip]])
+        near = np.clip(centre[:, :, None] + np.arange(-1, 2), 0, self._bins - 1)
+        highest = spectra[band[:, :, None], rows[:, :, None], near].argmax(axis=2)
         found = np.take_along_axis(near, highest[:, :, None], axis=2)[:, :, 0]
-        prominence = np.column_stack([best[:, : len(FAULTS)], cage_best[:, 0]])
+        prominence = np.column_stack([best[:, :known], cage_best[:, 0]])
         return BearingEvidence(
             score=score.astype(np.float32),
             frequency_hz=(found * self.bin_hz).astype(np.float32),
-            amplitude=spectrum[rows, found],
+            amplitude=spectra[band, rows, found],
             prominence_db=(prominence * (20 / math.log(10))).astype(np.float32),
             cage=cage.astype(np.float32),
         )
@@ -223,6 +266,15 @@ class EnvelopeAnalyser:
         np.maximum(wide[:, :-1], level[:, 1:], out=wide[:, :-1])
         over: Floats = wide
         return over
+
+
+def demodulated_bands_hz(sample_rate_hz: float) -> tuple[tuple[float, float], ...]:
+    """The bands whose envelope is looked at: one, and a second where the rate reaches beyond it."""
+    nyquist_hz = sample_rate_hz / 2
+    top_hz = _OF_NYQUIST[1] * nyquist_hz
+    low = (min(_LOW_BAND_HZ[0], _OF_NYQUIST[0] * nyquist_hz), min(_LOW_BAND_HZ[1], top_hz))
+    high = (_HIGH_BAND_HZ[0], min(_HIGH_BAND_HZ[1], top_hz))
+    return (low, high) if high[1] >= 1.5 * high[0] else (low,)
 
 
 def _interpolated(values: Floats, at: Floats, count: int) -> Floats:
@@ -251,7 +303,9 @@ def _combs(orders: BearingOrders, speed_hz: float, bin_hz: float, bins: int) -> 
         return found
 
     harmonics = np.arange(1, _HARMONICS + 1)
-    centres = np.r_[names, _elsewhere(names, 1.3 * orders.bpfi)]
+    elsewhere = _elsewhere(names, 1.3 * orders.bpfi)
+    inside = elsewhere * _HARMONICS * (1 + _SLIP[-1]) * scale < bins - 1
+    centres = np.r_[names, elsewhere[inside]]
     faults = to_bins(harmonics[:, None, None] * centres[:, None] * (1 + _SLIP))
 
     sides = np.array([[n, s] for n in range(_CAGE_ORDERS) for s in (-1, 1) if n or s > 0], float)

@@ -119,7 +119,9 @@ class Diagnostician:
             return Diagnosis(Fault.ABSTAIN, math.nan, limits.bearing_margin,
                              "shaft speed not measured, and no baseline")  # fmt: skip
         return Diagnosis(Fault.ABSTAIN, math.nan, limits.bearing_margin,
-                         "no bearing data" if self._shaft else "no baseline")  # fmt: skip
+                         "no bearing data" if self._shaft else
+                         "no bearing line stands out; no baseline for the shaft" if found else
+                         "no baseline")  # fmt: skip
 
     def _abstain(self, reason: str) -> Diagnosis:
         self._bearing.clear()

@@ -63,13 +63,17 @@ def _machine(name: str, row: dict[str, Any]) -> Machine:
     return Machine(
         name,
         nominal,
-        _bearing(row["bearing"]) if row.get("bearing") else None,
+        bearing_orders(row["bearing"]) if row.get("bearing") else None,
         (str(iso["group"]), str(iso["foundation"])) if iso else None,
         tuple(map(str, row.get("sensors", ()))),
     )
 
 
-def _bearing(row: dict[str, Any]) -> BearingOrders:
+def bearing_orders(row: dict[str, Any]) -> BearingOrders:
+    """From balls, ball_mm, pitch_mm and contact_degrees, or from bpfo, bpfi, bsf and ftf.
+
+    Raises ValueError naming what is missing, unknown or impossible.
+    """
     if row.keys() >= _ORDERS:
         _known(row, _ORDERS, "bearing ")
         return BearingOrders(**{key: float(row[key]) for key in _ORDERS})

@@ -1,4 +1,4 @@
-"""vibration_source: recorded files or datagrams as VibrationBlock and Tachometer messages."""
+"""vibration_source: files, datagrams or a serial port as VibrationBlock and Tachometer messages."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from shopfloor.ros.timing import RateMeter
 from shopfloor.vibration import messages, wire
 from shopfloor.vibration.analysis import SpeedSource
 from shopfloor.vibration.recordings import SUFFIXES, Recording, read_recording
+from shopfloor.vibration.serial_port import SerialPort
 from shopfloor.vibration.signal import UNITS, Block
 from shopfloor.vibration.source_parameters import VibrationSourceParameters
 
@@ -28,6 +29,7 @@ _MAX_WAITING = 1000
 _RECEIVE_BUFFER = 4 * 1024 * 1024
 """A second of 36 channels at 10 kHz: what comes while the executor is busy elsewhere."""
 
+_REOPEN_S = 0.2
 _RESYNC_NS = 300_000_000
 """Stamps that are further from now are set anew, as after a suspended process."""
 
@@ -50,12 +52,13 @@ class VibrationSourceNode(ShopfloorNode[VibrationSourceParameters]):
         self._recordings: list[Recording] = []
         if params.source == "file":
             self._recordings = [self._read(path) for path in _files(Path(params.address))]
-        else:
+        elif params.source == "udp":
             self._udp_address = _address(params.address or _USUAL_ADDRESS)
         self._waiting: deque[tuple[Block, float]] = deque()
         self._rate = RateMeter()
         self._published = 0
         self._ended = False
+        self._gone = ""
         self._blocks = self.publisher("vibration_block")
         self._speeds = self.publisher("tachometer")
         self._ready = self.guard(self._publish, "publish blocks")
@@ -64,7 +67,7 @@ class VibrationSourceNode(ShopfloorNode[VibrationSourceParameters]):
     def start(self) -> None:
         """Open the socket, start the thread."""
         self._stopping.clear()
-        self._ended = False
+        self._ended, self._gone = False, ""
         if self.params.source == "udp":
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
@@ -74,7 +77,8 @@ class VibrationSourceNode(ShopfloorNode[VibrationSourceParameters]):
             except OSError as error:
                 address, port = self._udp_address
                 raise NodeError(f"cannot listen on {address}:{port}: {error}") from error
-        run = self._receive if self.params.source == "udp" else self._play
+        runs = {"udp": self._receive, "serial": self._listen, "file": self._play}
+        run = runs[self.params.source]
         self._thread = threading.Thread(target=run, name="vibration source", daemon=True)
         self._thread.start()
 
@@ -106,10 +110,30 @@ class VibrationSourceNode(ShopfloorNode[VibrationSourceParameters]):
                 self.fault("socket", str(error))
                 self._stopping.wait(_SLICE_S)
                 continue
+            self._decode(datagram)
+
+    def _listen(self) -> None:
+        """A port that is not there, or goes away, is opened again as soon as it is back."""
+        params = self.params
+        while not self._stopping.is_set():
+            frames = wire.SlipReader()  # what was half read is never finished
             try:
-                self._offer(*wire.decode(datagram, time.time_ns()))
-            except wire.WireError as error:
-                self.fault("datagram", str(error))
+                with SerialPort(params.address, params.baud) as port:
+                    self._gone = ""
+                    while not self._stopping.is_set():
+                        for frame in frames.feed(port.read(_SLICE_S)):
+                            self._decode(frame)
+            except OSError as error:
+                if not self._gone:
+                    self.fault("serial port", str(error))
+                self._gone = str(error)
+                self._stopping.wait(_REOPEN_S)
+
+    def _decode(self, datagram: bytes) -> None:
+        try:
+            self._offer(*wire.decode(datagram, time.time_ns()))
+        except wire.WireError as error:
+            self.fault("datagram", str(error))
 
     def _play(self) -> None:
         params = self.params
@@ -182,6 +206,8 @@ class VibrationSourceNode(ShopfloorNode[VibrationSourceParameters]):
         values: dict[str, object] = {"address": where, "blocks": self._published}
         if not self.is_active:
             return Status(Level.STALE, "not active", values)
+        if self._gone:
+            return Status(Level.ERROR, f"{where}: {self._gone}", values)
         hz = self._rate.hz()
         values["blocks per s"] = hz
         if self._ended:

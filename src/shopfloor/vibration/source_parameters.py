@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shopfloor.ros.parameters import BaseParameters, ParameterProblem, param
+from shopfloor.vibration.serial_port import BAUD_RATES
 from shopfloor.vibration.signal import UNITS
 
 
@@ -12,12 +13,17 @@ from shopfloor.vibration.signal import UNITS
 class VibrationSourceParameters(BaseParameters):
     """Where the signal comes from, and what it is."""
 
-    source: str = param("udp", "Kind of source.", choices=("udp", "file"))
+    source: str = param("udp", "Kind of source.", choices=("udp", "serial", "file"))
     address: str = param(
         "",
         "udp: ADDRESS:PORT to listen on, for example 0.0.0.0:17001 (empty: 127.0.0.1:17001). "
+        "serial: the port, best by its fixed name, for example /dev/serial/by-id/usb-...; "
         "file: a .npy, .csv, .wav or .mat file, or a folder of them, played one after another.",
     )
+    baud: int = param(
+        921_600, "serial: one of the usual rates; 8N1, no flow control.", unit="bit/s", ge=9600,
+        le=4_000_000,
+    )  # fmt: skip
     machine_id: str = param("machine", "file: the machine.")
     sensor_id: str = param("sensor", "file: the sensor.")
     variable: str = param("", "file: array of a .mat file; empty: the largest one.")
@@ -37,8 +43,13 @@ class VibrationSourceParameters(BaseParameters):
     loop: bool = param(True, "file: begin again at the end.")
 
     def problems(self) -> list[ParameterProblem]:
-        """A file source needs a file."""
+        """A file source needs a file, a serial one a port."""
         found = super().problems()
+        if self.source == "serial" and not self.address:
+            found.append(ParameterProblem("address", "source serial needs a port"))
+        if self.baud not in BAUD_RATES:
+            rates = ", ".join(map(str, BAUD_RATES))
+            found.append(ParameterProblem("baud", f"{self.baud} is none of {rates}"))
         if self.source == "file" and not self.address:
             found.append(ParameterProblem("address", "source file needs a file or a folder"))
         return found
