@@ -1,7 +1,11 @@
 """The scheduler: plans against rules, monolithic CP-SAT and published gaps; repair, crash, repeats.
 
-Parts: classic, flexible, factory, monolithic, repair, infeasible, crash, calls; --only runs one.
-Every plan is verified by the independent checker; the count of broken rules is a row.
+Every plan is verified by the independent checker; the count of broken rules is a row. Nothing was
+tuned on what is measured here: ta04 and ta05 and factories 31 and 32 served for that.
+
+  ./run bench scheduling                   everything, about 18 minutes on two quiet cores
+  ./run bench scheduling --only repair     one part, into build/bench/scheduling_repair.json
+  ./run bench scheduling --quick           a first look, about 2 minutes
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from shopfloor.scheduling.journal import Journal
 from shopfloor.scheduling.large_neighbourhood import whole
 from shopfloor.scheduling.local_search import Found
 from shopfloor.scheduling.model import Base, Model
+from shopfloor.scheduling.objective import Score
 from shopfloor.scheduling.problem import Job, JobState, Machine, MachineState, Problem, Window
 from shopfloor.scheduling.problem_file import from_data, load_problem
 from shopfloor.scheduling.rules import LEAST_LOAD, best_rule, dispatch
@@ -41,7 +46,19 @@ from shopfloor.scheduling.solver import Incumbent, Solution, solve
 from shopfloor.sim.orders import factory
 
 NOW = 1_700_000_000_000
-PARTS = ("classic", "flexible", "factory", "monolithic", "repair", "infeasible", "crash", "calls")
+PARTS = {
+    "classic": "1.7 min  ft10 at 5 s, ta01-03 at 30 s, against the best known",
+    "flexible": "5 min    mk01-10 at 30 s, against the best known",
+    "factory": "1 min    10 factories: first plan, J at 5 s against rules and least-load",
+    "monolithic": "3 min    5 factories: J at 15 s against CP-SAT alone at 20 s",
+    "repair": "6 min    5 breakdowns: first repair, at 5 s, at 30 s, and planned anew",
+    "infeasible": "10 s     demands that contradict each other",
+    "crash": "1 min    kill -9 at every step of the journal, 100 runs",
+    "calls": "0.5 min  10,000 duplicated, reordered and stale commands",
+}
+SEEDS = range(101, 111)
+"""Factories that are measured."""
+
 L2D = "L2D, learned dispatching (Zhang 2020): 24 % mean on 15x15"
 
 
@@ -105,33 +122,44 @@ class Bench:
     def factory(self) -> None:
         """Problems of the size of a small factory: the first plan, and J at 5 s."""
         seconds = 2.0 if self.quick else 5.0
-        gains, first, ratios, better = [], [], [], []
-        for seed in track(range(1, 3 if self.quick else 11), description="factory"):
+        gains, first, better = [], [], []
+        ours: list[Score] = []
+        theirs: list[Score] = []
+        for seed in track(SEEDS[: 2 if self.quick else None], description="factory"):
             problem = from_data(factory(seed), NOW)
             seen: list[Incumbent] = []
             solution = solve(problem, seconds, on_incumbent=seen.append)
             best = self.checked(problem, solution)
             assert solution.baseline is not None
             decoder = Decoder(Model(problem))
-            least = decoder.decode(dispatch(decoder.model, LEAST_LOAD)).value
+            least = decoder.decode(dispatch(decoder.model, LEAST_LOAD))
+            ours.append(best.score)
+            theirs.append(decoder.model.objective.score(decoder.assignments(least)))
             first.append(1000 * seen[0].elapsed_s)
             gains.append(100 * (best.score.objective / solution.baseline.objective - 1))
-            better.append(best.score.objective - least)
-            ratios.append(best.score.objective / least if least > 0 else float("inf"))
+            better.append(best.score.objective - theirs[-1].objective)
         results = self.results
         results.add("first valid plan", statistics.median(first), "ms", None, "<= 50 ms",
                     f"max {max(first):.1f} ms, median of {len(first)}")  # fmt: skip
         results.add(f"J at {seconds:g} s over best rule", statistics.median(gains), "%", None,
                     ">= +10 %", f"median of {len(gains)}, least {min(gains):.1f} %")  # fmt: skip
-        results.add(f"J at {seconds:g} s over least-load", statistics.median(better), "J", None,
-                    ">= 3x", f"median ratio {statistics.median(ratios):g}; inf: its J is "
-                    "negative")  # fmt: skip
+        # J has no zero that means anything: least-load's is negative, so no ratio of J is told
+        negative = sum(score.objective <= 0 for score in theirs)
+        results.add(f"J at {seconds:g} s less least-load's", statistics.median(better), "J", None,
+                    "3x has no meaning", f"least {min(better):.3f}; least-load's J is not above 0 "
+                    f"in {negative} of {len(theirs)}")  # fmt: skip
+        parts = (("utilisation", ">= 1"), ("tardiness", "<= 1"), ("energy", "<= 1"))
+        for name, limit in parts:
+            mine, other = (statistics.median(getattr(score, name) for score in scores)
+                           for scores in (ours, theirs))  # fmt: skip
+            key = f"{name} beside least-load"
+            results.add(key, mine, "", other, f"ratio {limit}", "medians")
 
     def monolithic(self) -> None:
         """J at 15 s against CP-SAT on the whole problem for 20 s, two workers, same start."""
         ours_s, theirs_s = (3.0, 4.0) if self.quick else (15.0, 20.0)
         ours, theirs = [], []
-        for seed in track(range(1, 2 if self.quick else 6), description="monolithic"):
+        for seed in track(SEEDS[: 1 if self.quick else 5], description="monolithic"):
             problem = from_data(factory(seed), NOW)
             decoder = Decoder(Model(problem))
             _, candidate, schedule = best_rule(decoder)
@@ -150,9 +178,9 @@ class Bench:
 
     def repair(self) -> None:
         """A machine breaks in the middle of a plan: the valid repair, and the one after 5 s."""
-        first, changed, apart = [], [], []
+        first, changed, apart, anew = [], [], [], []
         short, long = (2.0, 5.0) if self.quick else (5.0, 30.0)
-        for seed in track(range(1, 3 if self.quick else 6), description="repair"):
+        for seed in track(SEEDS[: 1 if self.quick else 5], description="repair"):
             problem = from_data(factory(seed), NOW)
             plan = self.checked(problem, solve(problem, short)).assignments
             broken = breakdown(problem, plan, seed)
@@ -163,13 +191,19 @@ class Bench:
             reference = self.checked(broken, solve(broken, long, base=base, keep_base=True))
             first.append(1000 * seen[0].elapsed_s)
             changed.append(100 * best.score.changed_fraction)
-            apart.append(100 * (1 - best.value / reference.value))
+            apart.append(100 * (reference.value - best.value) / abs(reference.value))
+            free = self.checked(broken, solve(broken, long, base=Base(plan, 0.0)))
+            anew.append((best.score.objective - free.score.objective, free.score.changed_fraction))
         results = self.results
         results.add("first valid repair", statistics.median(first), "ms", None, "<= 20 ms",
                     f"max {max(first):.1f} ms")  # fmt: skip
         results.add(f"repair at {short:g} s below reference", statistics.median(apart), "%", None,
                     "<= 1 %", f"reference: {long:g} s, same objective; max {max(apart):.2f} "
                     "%")  # fmt: skip
+        results.add("J of the repair less that of planning anew",
+                    statistics.median(j for j, _ in anew), "J", None, "",
+                    f"{long:g} s that may move everything; that changes "
+                    f"{100 * statistics.median(c for _, c in anew):.0f} %")  # fmt: skip
         results.add("operations changed", statistics.median(changed), "% of remaining", None,
                     "<= 25 %", f"max {max(changed):.1f} %")  # fmt: skip
 
@@ -326,6 +360,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="short runs, for a first look")
     parser.add_argument("--only", choices=PARTS, help="one part, into a file of its own")
+    parser.epilog = "parts:\n" + "\n".join(f"  {part:<11} {text}" for part, text in PARTS.items())
     args = parser.parse_args()
     results = Results("scheduling")
     bench = Bench(results, args.quick)

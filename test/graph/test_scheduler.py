@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
 
-from harness import ACTIVE, Graph, statuses
-from rclpy.action import ActionClient
+from harness import Graph, statuses
+from scheduler_shop import NODE, Shop
 from shopfloor_msgs.action import ExecuteJob, PlanSchedule
 from shopfloor_msgs.msg import (
-    Command,
     CommandResult,
     InspectionResult,
     Job,
@@ -31,77 +29,6 @@ from shopfloor_msgs.srv import (
     SetMachineState,
 )
 
-from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
-from shopfloor.ros.qos import publisher_qos
-from shopfloor.sim.orders import factory
-
-NODE = "/scheduler"
-
-
-class Shop:
-    """A scheduler with a small factory, and what it says."""
-
-    def __init__(self, graph: Graph, folder: Path, **parameters: object) -> None:
-        self.graph = graph
-        self.plans = graph.collect("plan")
-        self.events = graph.collect("plan_events")
-        self.diagnostics = graph.collect("diagnostics")
-        self._number = 0
-        path = folder / "factory.json"
-        path.write_text(json.dumps(factory(1, jobs=12)))
-        self._parameters = {
-            "problem_file": str(path),
-            "journal": str(folder / "journal.sqlite"),
-            "first_plan_s": 0.5,
-            "repair_s": 0.3,
-            "freeze_horizon_s": 0.0,
-            **parameters,
-        }
-        self.start()
-        self.plan_client = self._action("plan_schedule")
-        self.execute_client = self._action("execute_job")
-
-    def start(self) -> None:
-        self.child = self.graph.start("scheduler:scheduler", parameters=self._parameters)
-        self.graph.until_state(NODE, ACTIVE)
-        self.graph.until(lambda: self.plans, "a plan in force")
-
-    def _action(self, key: str) -> ActionClient:
-        row = interface(key)
-        return ActionClient(self.graph.node, message_type(row.type), row.name)
-
-    def command(self, **fields: Any) -> Command:
-        self._number += 1
-        return Command(**{"command_id": str(self._number), "caller": "test", **fields})
-
-    def call(self, key: str, request: Any) -> Any:
-        row = interface(key)
-        return self.graph.call(message_type(row.type), row.name, request)
-
-    def send(self, client: ActionClient, goal: Any, feedback: list[Any] | None = None) -> Any:
-        """The accepted goal."""
-        self.graph.until(client.server_is_ready, "the action server")
-        heard = None if feedback is None else lambda m: feedback.append(m.feedback)
-        future = client.send_goal_async(goal, feedback_callback=heard)
-        self.graph.until(future.done, "the goal's acceptance")
-        return future.result()
-
-    def result(self, goal: Any) -> Any:
-        future = goal.get_result_async()
-        self.graph.until(future.done, "the goal's result")
-        return future.result().result
-
-    def goal(self, **fields: Any) -> Any:
-        values = {"mode": 1, "time_budget_s": 0.5, "commit": True, "command": self.command()}
-        return PlanSchedule.Goal(**{**values, **fields})
-
-    def version(self) -> int:
-        return int(self.plans[-1].version)
-
-    def has_event(self, kind: int) -> bool:
-        return any(e.kind == kind for e in self.events)
-
 
 def test_plans_commands_and_their_repeats(graph: Graph, tmp_path: Path) -> None:
     shop = Shop(graph, tmp_path)
@@ -113,7 +40,11 @@ def test_plans_commands_and_their_repeats(graph: Graph, tmp_path: Path) -> None:
     goal = shop.goal()
     first = shop.result(shop.send(shop.plan_client, goal, feedback))
     assert first.code in (PlanSchedule.Result.CODE_FOUND, PlanSchedule.Result.CODE_OPTIMAL)
-    assert first.plan.version > plan.version and feedback
+    assert first.plan.version > plan.version
+    graph.until(lambda: feedback and feedback[-1].plan_version, "the feedback of the stored plan")
+    assert feedback[-1].plan_version == first.plan.version
+    assert all(f.objective <= f.objective_bound < 1.0 for f in feedback)
+    assert first.plan.objective_bound == feedback[-1].objective_bound
     again = shop.result(shop.send(shop.plan_client, goal))
     assert again.result.outcome == CommandResult.OUTCOME_DUPLICATE
     assert again.plan.plan_sha256 == first.plan.plan_sha256
@@ -202,17 +133,16 @@ def test_defect_stop_holds_the_feeder_until_it_is_acknowledged(
 ) -> None:
     feeder = "A1"
     shop = Shop(graph, tmp_path, feeders=f"['station_1={feeder}']", fail_run=3)
-    row = interface("part_verdict")
-    publisher = graph.node.create_publisher(
-        message_type(row.type), row.name, publisher_qos(row.qos)
-    )
-    graph.until(publisher.get_subscription_count, "the scheduler to listen")
+    publisher = shop.publisher("part_verdict")
     version = shop.version()
     for number in range(3):
         evidence = StationEvidence(station="station_1", verdict=InspectionResult.VERDICT_FAIL)
         publisher.publish(PartVerdict(part_id=f"p{number}", revision=1, evidence=[evidence]))
     graph.until(lambda: shop.has_event(PlanEvent.KIND_DEFECT_STOP), "the defect stop")
     graph.until(lambda: shop.version() > version, "the plan around it")
+    stop_ends = shop.plans[-1].problem.now.sec + 3000
+    there = [a for a in shop.plans[-1].assignments if a.machine_id == feeder]
+    assert all(a.start.sec >= stop_ends for a in there)
     graph.until(
         lambda: feeder in statuses(shop.diagnostics, NODE)["floor"].message,
         "the stop in /diagnostics",

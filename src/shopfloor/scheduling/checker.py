@@ -64,6 +64,8 @@ def _complete(problem: Problem, assignments: Sequence[Assignment]) -> Iterable[C
     for a in assignments:
         if a.key not in wanted:
             yield _broken(Rule.HOLD, a, "is not to be planned")
+        if a.machine_id not in problem.machine_by_id:
+            yield _broken(Rule.ELIGIBILITY, a, "there is no such machine")
         if a.key in seen:
             yield _broken(Rule.CAPACITY, a, "is planned twice")
         seen.add(a.key)

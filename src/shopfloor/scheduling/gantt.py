@@ -186,7 +186,7 @@ def _bar(a: Assignment, y: int, x: Place, fill: str, late: bool, changed: bool) 
         parts.append(_rect(left, y + 4, setup, _ROW - 8, "rgba(255,255,255,.45)"))
     if late:
         parts.append(_rect(left, y + _ROW - 8, width, 4, "#e15759"))
-    if right - left > 7 * len(a.job_id):
+    if right - left - setup > 7 * len(a.job_id) + 4:
         mark = "◆ " if a.pinned or a.frozen else ""
         parts.append(f"<text class=on x={left + setup + 4:.1f} y={y + 19}>{mark}"
                      f"{html.escape(a.job_id)}</text>")  # fmt: skip

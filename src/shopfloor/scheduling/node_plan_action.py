@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rclpy.serialization import deserialize_message, serialize_message
@@ -212,7 +212,7 @@ class PlanAction:
             self._tell(running, running.request.incumbents.popleft())
 
     @staticmethod
-    def _tell(running: _Running, incumbent: Incumbent) -> None:
+    def _tell(running: _Running, incumbent: Incumbent, version: int = 0) -> None:
         if running.goal is None or not running.goal.is_active:
             return
         running.goal.publish_feedback(
@@ -220,7 +220,8 @@ class PlanAction:
                 stage=messages.text(incumbent.stage, 32),
                 elapsed_s=incumbent.elapsed_s,
                 objective=incumbent.score.objective,
-                objective_bound=math.inf,
+                objective_bound=incumbent.bound,
+                plan_version=version,
             )
         )
 
@@ -250,6 +251,7 @@ class PlanAction:
         text = ""
         if running.store:
             plan, text = node.store_plan(plan, running.commit, **running.ids)
+            self._tell(running, replace(solution.best, bound=solution.bound), plan.version)
         changes = diff(request.base.assignments, plan.assignments) if request.base else []
         result.plan = node.plan_message(plan, solution, changes)
         result.code = (
