@@ -33,13 +33,20 @@ def free_port() -> int:
 class Bench:
     """A line state and a bridge, with the shipped mapping on free ports."""
 
-    def __init__(self, graph: Graph, peers: list[str], secure: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        peers: list[str],
+        secure: bool = False,
+        inputs: list[dict[str, Any]] | None = None,
+    ) -> None:
         self.graph = graph
         self.pictures = graph.collect("plc_picture", plc="plc1")
         self.lines = graph.collect("line_state")
         self.diagnostics = graph.collect("diagnostics")
         source = Path(__file__).resolve().parents[2] / "config" / "plc" / "plc1.yaml"
         content = yaml.safe_load(source.read_text("utf-8"))
+        content["inputs"] = inputs or []
         self.modbus_port, self.opcua_port = free_port(), free_port()
         content["modbus"] = {"address": "127.0.0.1", "port": self.modbus_port, "peers": peers}
         opcua = {"address": "127.0.0.1", "port": self.opcua_port, "anonymous": not secure}

@@ -29,6 +29,10 @@ from shopfloor.plc.values import Kind, Value, from_registers, to_registers
 
 _WRITES = (6, 16, 22, 23)
 _READS_INPUT = 4
+_HEADER = 6
+"""Bytes of transaction, protocol (0) and length."""
+_SIZES = (2, 254)
+"""Bytes that follow the length, at least and at most."""
 
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
@@ -97,7 +101,30 @@ class ModbusSide:
             made(transport)
 
         handler.connection_made = connection_made
+        self._count_bad_frames(handler)
         return handler
+
+    def _count_bad_frames(self, handler: Any) -> None:
+        """pymodbus would keep what is no frame, and wait for ever for what makes it one."""
+        received, send = handler.callback_data, handler.server_send
+
+        def callback_data(data: bytes, addr: Any = None) -> int:
+            header = data[:_HEADER]
+            whole = len(header) == _HEADER
+            if any(header[2:4]) or (whole and not _SIZES[0] <= _size(header) <= _SIZES[1]):
+                self._port.refused("modbus frame", f"no Modbus TCP header: {header.hex(' ')}")
+                handler.transport.abort()
+                return len(data)
+            return int(received(data, addr))
+
+        def server_send(pdu: Any, addr: Any) -> None:
+            if pdu and pdu.isError():
+                asked = pdu.function_code & 0x7F
+                what = f"function {asked}: answered with exception {pdu.exception_code}"
+                self._port.refused("modbus request", what)
+            send(pdu, addr)
+
+        handler.callback_data, handler.server_send = callback_data, server_send
 
     def _may_connect(self, peer: str) -> bool:
         try:
@@ -164,6 +191,10 @@ class ModbusSide:
             words = [*to_registers(Kind.UINT32, answer.pop("id")), *answer.values()]
             assert box.command.register is not None
             self._inputs[box.command.register : box.command.register + len(words)] = words
+
+
+def _size(header: bytes) -> int:
+    return int.from_bytes(header[4:6], "big")
 
 
 def _end(spans: Sequence[tuple[int | None, int]]) -> int:

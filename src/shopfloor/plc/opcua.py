@@ -53,6 +53,10 @@ VARIANTS = {
 }
 
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)
+_LOGGER = logging.getLogger("asyncua.server")
+_LOGGER.setLevel(logging.WARNING)
+_LOGGER.propagate = False
+_CAUSE_MAX = 200
 
 
 def password_hash(password: str, salt: str) -> str:
@@ -114,6 +118,19 @@ class _SessionsThatTellTheirUser(InternalServer):
         return session
 
 
+class _CountsBadFrames(logging.Handler):
+    """asyncua tells of bytes and requests that it does not take in its log only."""
+
+    def __init__(self, refused: Callable[[str, str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._refused = refused
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count it, with what asyncua says of it."""
+        cause = "" if record.exc_info is None else f": {record.exc_info[1]!r}"
+        self._refused("opcua request", f"{record.getMessage()}{cause}"[:_CAUSE_MAX])
+
+
 class OpcUaSide:
     """The server. All methods run on its event loop."""
 
@@ -122,6 +139,7 @@ class OpcUaSide:
         self._settings = settings
         self._port = port
         self._server: Server | None = None
+        self._counter = _CountsBadFrames(port.refused)
         self._variables: dict[str, Node] = {}
         self._written: dict[str, Value] = {}
         self._brought: dict[str, Input | None] = {}
@@ -149,9 +167,11 @@ class OpcUaSide:
         except OSError as error:
             where = f"{settings.address}:{settings.port}"
             raise OSError(f"OPC UA: cannot listen on {where}: {error.strerror}") from None
+        _LOGGER.addHandler(self._counter)
 
     async def stop(self) -> None:
         """Close every session."""
+        _LOGGER.removeHandler(self._counter)
         if self._server is not None:
             await self._server.stop()
             self._server = None
