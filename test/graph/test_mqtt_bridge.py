@@ -15,6 +15,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
+from certificates import Authority
 from harness import ACTIVE, Graph, statuses
 from paho.mqtt.enums import CallbackAPIVersion
 from shopfloor_msgs.msg import PartVerdict, SuspectCrop
@@ -30,16 +31,22 @@ BRIDGE = "/mqtt_bridge"
 class Broker:
     """A mosquitto and a client that hears it all: the broker keeps its session over a restart."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: Authority | None = None) -> None:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             self.port = int(listener.getsockname()[1])
         self._config = folder / "mosquitto.conf"
-        self._config.write_text(
+        config = (
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser {getpass.getuser()}\n"
-            f"persistence true\npersistence_location {folder}/\n",
-            "utf-8",
+            f"persistence true\npersistence_location {folder}/\n"
         )
+        self._files: list[str | None] = []
+        if tls is not None:
+            certificate, key = tls.issue("broker")
+            config += f"cafile {tls.file}\ncertfile {certificate}\nkeyfile {key}\n"
+            config += "require_certificate true\nuse_identity_as_username true\n"
+            self._files = [str(tls.file), *map(str, tls.issue("listener"))]
+        self._config.write_text(config, "utf-8")
         self.heard: list[tuple[str, bytes]] = []
         self.start()
 
@@ -60,6 +67,8 @@ class Broker:
         )
         self._client.on_message = lambda c, d, m: self.heard.append((m.topic, bytes(m.payload)))
         self._client.on_connect = lambda c, *_: c.subscribe("#", qos=1)
+        if self._files:
+            self._client.tls_set(*self._files)
         self._client.connect("127.0.0.1", self.port)
         self._client.loop_start()
 
@@ -85,11 +94,13 @@ def publisher(graph: Graph, key: str, kind: Any) -> Any:
     return graph.node.create_publisher(kind, row.name, publisher_qos(row.qos))
 
 
-def start(graph: Graph, broker: Broker) -> Any:
-    return graph.start(
-        "mqtt_bridge:mqtt_bridge",
-        parameters={"address": "127.0.0.1", "port": broker.port, "tls": False, "prefix": "p"},
-    )
+def start(graph: Graph, broker: Broker, name: str = "mqtt_bridge", **more: object) -> Any:
+    parameters = {"address": "127.0.0.1", "port": broker.port, "tls": False, "prefix": "p", **more}
+    return graph.start(f"mqtt_bridge:{name}", parameters=parameters)
+
+
+def told(diagnostics: list[Any], node: str) -> str:
+    return str(statuses(diagnostics, node)["broker"].message)
 
 
 def test_verdicts_and_crops_go_out(graph: Graph, broker: Broker) -> None:
@@ -145,3 +156,70 @@ def test_nothing_is_lost_while_the_broker_is_away_or_the_node_is_killed(
     graph.until(
         lambda: statuses(diagnostics, BRIDGE)["broker"].message == "connected", "all well again"
     )
+
+
+def test_a_broker_is_believed_by_its_certificate_and_believes_ours(
+    graph: Graph, tmp_path: Path
+) -> None:
+    ours, others = Authority(tmp_path / "ours"), Authority(tmp_path / "others")
+    broker = Broker(tmp_path, ours)
+    verdicts = publisher(graph, "part_verdict", PartVerdict)
+    diagnostics = graph.collect("diagnostics")
+    certificate, key = ours.issue("line")
+    stranger, stranger_key = others.issue("line")
+    right = {"tls": True, "certificate": certificate, "private_key": key, "ca_file": ours.file}
+    child = start(graph, broker, **right)
+    start(graph, broker, "believes_another", **{**right, "ca_file": others.file})
+    start(graph, broker, "plain", tls=False)
+    start(graph, broker, "stranger",
+          **{**right, "certificate": stranger, "private_key": stranger_key})  # fmt: skip
+    try:
+        graph.until(lambda: ("p/status", b"online") in broker.heard, "the status")
+        for node in (BRIDGE, "/believes_another", "/plain", "/stranger"):
+            graph.until_state(node, ACTIVE)
+        graph.until(lambda: verdicts.get_subscription_count() == 4, "listeners")
+        verdicts.publish(PartVerdict(part_id="a"))
+        graph.until(lambda: broker.parts() == ["a"], "the verdict")
+        for node, cause in (
+            ("/believes_another", "certificate verify failed"),
+            ("/plain", "connect"),
+            ("/stranger", "connect"),
+        ):
+            graph.until(
+                lambda node=node, cause=cause: (
+                    cause in told(diagnostics, node) and told(diagnostics, node) != "connected"
+                ),
+                f"{node}: {cause}",
+            )
+        graph.until(lambda: told(diagnostics, BRIDGE) == "connected", "our own connection")
+        child.signal(signal.SIGKILL)
+        graph.until(lambda: broker.heard[-1] == ("p/status", b"offline"), "the last will")
+        assert broker.parts() == ["a"]
+    finally:
+        broker.stop()
+
+
+def test_beyond_the_bound_the_oldest_go_and_are_counted(graph: Graph, broker: Broker) -> None:
+    verdicts = publisher(graph, "part_verdict", PartVerdict)
+    diagnostics = graph.collect("diagnostics")
+    start(graph, broker, outbox_mb=0.05, in_flight=1)
+    graph.until(verdicts.get_subscription_count, "the listener")
+    graph.until_state(BRIDGE, ACTIVE)
+    verdicts.publish(PartVerdict(part_id="0"))
+    graph.until(lambda: broker.parts() == ["0"], "the first")
+    broker.stop()
+
+    def values() -> dict[str, int]:
+        rows = {v.key: v.value for v in statuses(diagnostics, BRIDGE)["broker"].values}
+        return {key: int(rows.get(key, 0)) for key in ("waiting", "dropped")}
+
+    for number in range(1, 200):
+        verdicts.publish(PartVerdict(part_id=str(number)))
+        if number % 20 == 0:  # not faster than its queue is read
+            graph.until(lambda n=number: sum(values().values()) >= n, "messages on disk")
+    graph.until(lambda: sum(values().values()) >= 199, "all on disk")
+    kept, dropped = values()["waiting"], values()["dropped"]
+    assert kept + dropped == 199 and 10 < kept < 190
+    broker.start()
+    graph.until(lambda: "199" in broker.parts(), "the backlog", timeout_s=60.0)
+    assert broker.parts()[1:] == [str(n) for n in range(200 - kept, 200)]

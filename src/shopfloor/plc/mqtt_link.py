@@ -7,6 +7,7 @@ not at all; its `n` tells a repeat. The last will says `offline` on PREFIX/statu
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ class MqttLink:
                 broker.ca_file or None, broker.certificate or None, broker.private_key or None
             )
         client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         self._thread = threading.Thread(target=self._feed, name="mqtt", daemon=True)
@@ -159,6 +161,10 @@ class MqttLink:
         self._publish(_STATUS, self._status, "online", True)
         self._told("connected")
         self._wake.set()
+
+    def _on_connect_fail(self, client: Any, data: Any) -> None:
+        # paho calls this where it catches the error, and does not hand it over.
+        self._told(f"cannot connect: {sys.exc_info()[1]}")
 
     def _on_disconnect(
         self, client: Any, data: Any, flags: Any, reason: Any, properties: Any

@@ -114,8 +114,10 @@ class MqttBridgeNode(ShopfloorNode[MqttBridgeParameters]):
 
     def _tick(self) -> None:
         while not self._said.empty():
-            self._state = self._said.get()
-            self.get_logger().info(f"{self._broker.address}:{self._broker.port}: {self._state}")
+            said = self._said.get()
+            if said != self._state:  # a retry that fails for the same reason is no news
+                self._state = said
+                self.get_logger().info(f"{self._broker.address}:{self._broker.port}: {said}")
 
     def _broker_status(self) -> Status:
         link, outbox = self._link, self._outbox
