@@ -61,10 +61,35 @@ def test_tampering_is_caught_and_placed(log: Path, tamper: object, where: str) -
         verify(log)
 
 
-def test_a_cut_end_shows_against_a_kept_tail(log: Path) -> None:
+@pytest.mark.parametrize("left", [0, 1, 4])
+def test_a_cut_end_shows_against_a_kept_tail_alone(log: Path, left: int) -> None:
     kept = verify(log)
-    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
-    assert verify(log) != kept and verify(log).count == 4
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:left]))
+    assert verify(log).count == left  # the file itself is whole
+    with pytest.raises(AuditError, match=f"cut off: {left} entries, 5 were kept"):
+        verify(log, kept)
+
+
+def test_a_chain_made_anew_shows_against_a_kept_tail_of_a_log_that_grew(log: Path) -> None:
+    kept = verify(log)
+    entries = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    log.unlink()
+    forged = AuditLog(log)
+    for entry in entries:
+        forged.append(entry["stamp_ns"], {"text": entry["text"].replace("line 2", "line 9")})
+    forged.append(9, {})
+    forged.close()
+    assert verify(log).count == 6
+    with pytest.raises(AuditError, match=":5: written anew"):
+        verify(log, kept)
+
+
+def test_a_kept_tail_holds_while_the_log_grows(log: Path) -> None:
+    kept = Tail.parse(str(verify(log)))
+    again = AuditLog(log)
+    again.append(9, {})
+    again.close()
+    assert verify(log, kept).count == 6
 
 
 def test_a_torn_line_is_moved_aside_and_a_broken_chain_is_not_continued(log: Path) -> None:
@@ -91,7 +116,12 @@ def test_the_command_tells_and_its_exit_code_too(
     log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(log)]) == 0
-    assert f"5 entries, unbroken; the last is {verify(log).sha256}" in capsys.readouterr().out
+    tail = verify(log)
+    assert f"5 entries, unbroken; keep elsewhere: {tail}" in capsys.readouterr().out
+    assert main(["--kept", str(tail), str(log)]) == 0
+    assert main(["--kept", f"6:{tail.sha256}", str(log)]) == 1
+    assert "cut off: 5 entries, 6 were kept" in capsys.readouterr().err
+    assert main(["--kept", "five", str(log)]) == 2
     log.write_bytes(log.read_bytes().replace(b"line 1", b"line 7"))
     assert main([str(log), str(log.parent / "none")]) == 1
     told = capsys.readouterr().err

@@ -1,11 +1,13 @@
 """An append-only log in which every line holds the hash of the one before. Needs no ROS.
 
-A line that is changed, taken out or put in breaks the chain; `verify` says where. The end of a file
-can be cut off without a trace in the file itself: compare `Tail` with one that was kept elsewhere.
+A line that is changed, swapped, taken out or put in breaks the chain; `verify` says where. Two
+things leave no trace in the file itself: its end cut off, and a chain that was computed anew from
+some line on. Both show against a `Tail` that was kept elsewhere, also when the log has grown since.
 One line is one JSON object: n, stamp_ns, the entry's own fields, prev, sha256 (of the line without
 it, keys sorted, no spaces).
 
-    python -m shopfloor.ros.audit FILE...      # checks, and prints the tail to keep elsewhere
+    python -m shopfloor.ros.audit FILE...                     # checks, prints the tail to keep
+    python -m shopfloor.ros.audit --kept COUNT:SHA256 FILE    # holds it against a tail kept before
 """
 
 from __future__ import annotations
@@ -35,13 +37,31 @@ class Tail:
     count: int = 0
     sha256: str = GENESIS
 
+    def __str__(self) -> str:
+        return f"{self.count}:{self.sha256}"
 
-def verify(path: Path) -> Tail:
-    """Check every line of a log. Raises AuditError at the first that does not fit, OSError."""
+    @staticmethod
+    def parse(text: str) -> Tail:
+        """Of COUNT:SHA256. Raises ValueError."""
+        count, _, sha256 = text.partition(":")
+        if not count.isdecimal() or len(sha256) != len(GENESIS):
+            raise ValueError(f"'{text}' is not COUNT:SHA256")
+        return Tail(int(count), sha256)
+
+
+def verify(path: Path, kept: Tail | None = None) -> Tail:
+    """Check every line of a log, and that it still holds a tail that was `kept` elsewhere.
+
+    Raises AuditError at the first that does not fit, OSError.
+    """
     tail = Tail()
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             tail = _follow(tail, line, f"{path}:{number}")
+            if kept is not None and kept.count == tail.count and kept != tail:
+                raise AuditError(f"{path}:{number}: written anew: its hash is not the one kept")
+    if kept is not None and kept.count > tail.count:
+        raise AuditError(f"{path}: cut off: {tail.count} entries, {kept.count} were kept")
     return tail
 
 
@@ -135,14 +155,21 @@ class AuditLog:
 
 def main(files: Sequence[str]) -> int:
     """Verify logs; exit code 1 where one is broken or cannot be read."""
+    kept = None
+    if len(files) == 3 and files[0] == "--kept":
+        try:
+            kept, files = Tail.parse(files[1]), files[2:]
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
     if not files or files[0].startswith("-"):
-        print("usage: python -m shopfloor.ros.audit FILE...   (each an audit.jsonl)")
+        print("usage: python -m shopfloor.ros.audit [--kept COUNT:SHA256] FILE...")
         return 2
     code = 0
     for name in files:
         try:
-            tail = verify(Path(name))
-            print(f"{name}: {tail.count} entries, unbroken; the last is {tail.sha256}")
+            tail = verify(Path(name), kept)
+            print(f"{name}: {tail.count} entries, unbroken; keep elsewhere: {tail}")
         except (AuditError, OSError) as error:
             print(error, file=sys.stderr)
             code = 1

@@ -37,6 +37,7 @@ from shopfloor.ros.commands import (
     accepted,
     rejected,
 )
+from shopfloor.ros.diagnostics import Level, Status
 from shopfloor.ros.message_data import plain
 from shopfloor.ros.node import ShopfloorNode
 from shopfloor.ros.paths import state_folder
@@ -62,6 +63,7 @@ class Commands:
         except (OSError, AuditError):
             self._ledger.close()
             raise
+        node.diagnostics.add("audit log", self._audit_status)
         if self._audit.torn is not None:
             node.fault("audit log", f"an unfinished line was moved to {self._audit.torn}")
         for caller, command_id in sorted(self._ledger.in_doubt):
@@ -75,8 +77,14 @@ class Commands:
 
     def close(self) -> None:
         """Close both files; the services themselves go with the node's endpoints."""
+        self._node.diagnostics.remove("audit log")
         self._ledger.close()
         self._audit.close()
+
+    def _audit_status(self) -> Status:
+        """The tail leaves the host with /diagnostics: a log that is cut off shows against it."""
+        tail = self._audit.tail
+        return Status(Level.OK, f"{tail.count} entries", {"tail": str(tail)})
 
     def serve(
         self,
