@@ -1,112 +1,36 @@
-"""Commands from a PLC: how fast, and whether each acts once whatever happens.
+"""Commands from a PLC: how fast, and each once whatever happens; a broker that is away.
 
-./run bench plc            about 6 minutes
-./run bench plc --quick    about 1 minute
+./run bench plc                          about 25 minutes, 10 of them without a broker
+./run bench plc --quick                  about 2 minutes
+./run bench plc --only latency repeats   some of its parts
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import random
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import rclpy
-import yaml
 from asyncua import Client, ua
+from plc_broker import outage
+from plc_line import MODES, Caller, Line
+from plc_repeats import repeats
 from pymodbus.client import AsyncModbusTcpClient
-from rclpy.executors import SingleThreadedExecutor
 from rich.progress import track
-from shopfloor_msgs.msg import CommandResult, LineState
-from shopfloor_msgs.srv import PackMLCommand
+from shopfloor_msgs.msg import CommandResult
 from table import Results
 
-from shopfloor.ros.audit import AuditError, verify
-from shopfloor.ros.paths import share_folder
+from shopfloor.ros.audit import AuditLog
+from shopfloor.ros.commands import Ledger, Order, accepted
 
 RATE_HZ = 50.0
-SERVICE = "/line_1/line/packml_command"
-_MODES = (LineState.MODE_PRODUCTION, LineState.MODE_MANUAL)
-"""Changing the mode acts at once and as often as one likes, unlike a PackML command."""
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-class Line:
-    """The demo's line, vision included, with line state and bridge."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.modbus_port, self.opcua_port = free_port(), free_port()
-        mapping = yaml.safe_load((share_folder() / "config/plc/plc1.yaml").read_text("utf-8"))
-        mapping["cycle_ms"] = 20
-        mapping["modbus"] = {
-            "address": "127.0.0.1", "port": self.modbus_port, "peers": ["127.0.0.1"],
-        }  # fmt: skip
-        mapping["opcua"] = {"address": "127.0.0.1", "port": self.opcua_port, "anonymous": True}
-        (folder / "plc.yaml").write_text(yaml.safe_dump(mapping), "utf-8")
-        plant = yaml.safe_load((share_folder() / "config/demo.yaml").read_text("utf-8"))
-        nodes = plant["cells"]["line_1"]["nodes"]
-        for name in [n for n, node in nodes.items() if node["type"] == "recorder"]:
-            del nodes[name]
-        for process in list(plant["processes"]):
-            kept = [n for n in plant["processes"][process]["nodes"] if n in nodes]
-            if kept:
-                plant["processes"][process]["nodes"] = kept
-            else:
-                del plant["processes"][process]
-        for group in ("line_state", "plc_bridge"):
-            nodes.pop(group, None)
-            for process in list(plant["processes"]):
-                if plant["processes"][process]["nodes"] == [group]:
-                    del plant["processes"][process]
-        nodes["line_state"] = {"type": "line_state", "parameters": {"line": "line_1"}}
-        nodes["plc_bridge"] = {
-            "type": "plc_bridge", "parameters": {"mapping": str(folder / "plc.yaml")},
-        }  # fmt: skip
-        host = next(iter(plant["hosts"]))
-        restart = {"limit": 1000, "backoff_s": 0.1}
-        for name in ("line_state", "plc_bridge"):
-            plant["processes"][f"p_{name}"] = {"host": host, "nodes": [name], "restart": restart}
-        (folder / "plant.yaml").write_text(yaml.safe_dump(plant, sort_keys=False), "utf-8")
-        self.log = (folder / "log").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "shopfloor.plant", "up", "--plant", folder / "plant.yaml"],
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "SHOPFLOOR_STATE_DIR": str(folder / "state")},
-            start_new_session=True,
-        )
-
-    def pid(self, process: str) -> int:
-        """The process's present id."""
-        lines = [x for x in Path(self.log.name).read_text().splitlines() if f"p_{process} " in x]
-        started = [x for x in lines if "started, process" in x]
-        return int(started[-1].rsplit(" ", 1)[1])
-
-    def close(self) -> None:
-        """Stop everything."""
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
+PARTS = ("latency", "heartbeat", "repeats", "broker")
 
 
 async def at_rate(
@@ -133,7 +57,7 @@ async def modbus_times(port: int, count: int) -> tuple[np.ndarray, Counter[int]]
     async def ask(number: int) -> int:
         command_id = base + number
         words = [command_id >> 16, command_id & 0xFFFF]
-        await client.write_registers(100, [*words, 0, 0, _MODES[number % 2]])
+        await client.write_registers(100, [*words, 0, 0, MODES[number % 2]])
         while True:
             answer = (await client.read_input_registers(100, count=6)).registers
             if answer[:2] == words and answer[2]:
@@ -160,43 +84,11 @@ async def opcua_times(port: int, count: int) -> tuple[np.ndarray, Counter[int]]:
                 ua.Variant("bench", ua.VariantType.String),
                 ua.Variant(0, ua.VariantType.Byte),
                 ua.Variant(0, ua.VariantType.UInt16),
-                ua.Variant(_MODES[number % 2], ua.VariantType.UInt16),
+                ua.Variant(MODES[number % 2], ua.VariantType.UInt16),
             ]
             return int((await plc.call_method(method, *arguments))[0])
 
         return await at_rate(count, ask, "OPC UA")
-
-
-class Caller:
-    """Calls the service directly, without a bridge."""
-
-    def __init__(self) -> None:
-        rclpy.init()
-        self.node = rclpy.create_node("bench_caller")
-        self.executor = SingleThreadedExecutor()
-        self.executor.add_node(self.node)
-        self.client = self.node.create_client(PackMLCommand, SERVICE)
-
-    def wait(self, limit_s: float = 60.0) -> None:
-        """Until the service is there."""
-        end = time.monotonic() + limit_s
-        while not self.client.service_is_ready():
-            assert time.monotonic() < end, f"no {SERVICE}"
-            self.executor.spin_once(0.1)
-
-    def call(self, command_id: str, mode: int, issued_ns: int = 0, wait_s: float = 0.5) -> Any:
-        """The result, or None where no answer came."""
-        request = PackMLCommand.Request(mode=mode)
-        request.command.caller, request.command.command_id = "bench", command_id
-        request.command.issued.sec, request.command.issued.nanosec = divmod(issued_ns, 10**9)
-        future = self.client.call_async(request)
-        end = time.monotonic() + wait_s
-        while not future.done() and time.monotonic() < end:
-            self.executor.spin_once(0.02)
-        if not future.done():
-            self.client.remove_pending_request(future)
-            return None
-        return future.result().result
 
 
 def latency(results: Results, line: Line, caller: Caller, seconds: float) -> None:
@@ -204,7 +96,7 @@ def latency(results: Results, line: Line, caller: Caller, seconds: float) -> Non
     run = time.time_ns()
 
     async def direct(number: int) -> int:
-        return int(caller.call(f"{run}-{number}", _MODES[number % 2], wait_s=5.0).outcome)
+        return int(caller.call(f"{run}-{number}", MODES[number % 2], wait_s=5.0).outcome)
 
     baseline, _ = asyncio.run(at_rate(count, direct, "direct"))
     for what, (times, outcomes) in (
@@ -221,58 +113,26 @@ def latency(results: Results, line: Line, caller: Caller, seconds: float) -> Non
             )  # fmt: skip
 
 
-def once(results: Results, line: Line, caller: Caller, count: int, kills: int) -> None:
-    """Commands repeated, reordered, delayed and replayed, with kill -9 in between."""
-    rng = random.Random(7)
-    outcomes: Counter[str] = Counter()
-    accepted: set[str] = set()
-    start_ns = time.time_ns()
-    window: list[str] = []
-    lost = kill_next = 0
-    fresh = 0
-    kill_at = sorted(rng.sample(range(count // 10, count), kills))
-    for number in track(range(count), description="repeated commands"):
-        while kill_next < kills and number >= kill_at[kill_next]:
-            os.kill(line.pid("line_state"), signal.SIGKILL)
-            kill_next += 1
-        if not window or rng.random() < 0.2:
-            fresh += 1
-            window.append(f"{start_ns}-{fresh}")
-        recent = window[-40:]
-        command_id = rng.choice(recent if rng.random() < 0.95 else window)
-        fresh_number = int(command_id.rsplit("-", 1)[1])
-        answer = caller.call(command_id, _MODES[fresh_number % 2], start_ns + fresh_number)
-        if answer is None:
-            lost += 1
-            outcomes["no answer"] += 1
-            continue
-        kind = {1: "ACCEPTED", 2: "DUPLICATE", 3: "REJECTED", 4: "EXPIRED"}.get(answer.outcome, "?")
-        outcomes[kind] += 1
-        if answer.outcome == CommandResult.OUTCOME_ACCEPTED:
-            accepted.add(command_id)
-    acts: Counter[str] = Counter()
-    known: set[str] = set()
-    logs = [p for p in (line.folder / "state").rglob("audit.jsonl") if "line_state" in str(p)]
-    chain = 1.0
-    for path in logs:
-        try:
-            verify(path)
-        except AuditError as error:
-            chain = 0.0
-            print(error)
-        for text in path.read_text("utf-8").splitlines():
-            entry = json.loads(text)
-            if entry["caller"] == "bench":
-                known.add(entry["command_id"])
-                acts[entry["command_id"]] += entry["outcome"] == "ACCEPTED"
-    repeated = sum(n - 1 for n in acts.values() if n > 1)
-    silent = len([c for c in accepted if not acts[c]])
-    note = ", ".join(f"{v} {k}" for k, v in outcomes.most_common())
-    results.add("calls of repeated, reordered, replayed commands", count, "calls", None, "", note)
-    results.add("kill -9 of the acting node in between", kill_next, "kills")
-    results.add("acts repeated", repeated, "acts", None, "0", f"{len(acts)} commands")
-    results.add("acts answered and not in the audit log", silent, "acts", None, "0")
-    results.add("audit chain unbroken", chain, "", None, "1")
+def disk(results: Results, folder: Path, count: int) -> None:
+    """What the ledger and the audit log alone take of a command's time."""
+    ledger, audit = Ledger(folder / "alone.sqlite"), AuditLog(folder / "alone.jsonl")
+    times: dict[str, list[float]] = {"begin, on disk before it acts": [], "record and finish": []}
+    for number in range(count):
+        order = Order("bench", "bench", str(number), b"x" * 300)
+        asked = time.perf_counter()
+        ledger.begin(order, number)
+        begun = time.perf_counter()
+        audit.append(number, {"text": "x" * 300})
+        ledger.finish(order, accepted(number), b"x" * 300)
+        done = time.perf_counter()
+        times["begin, on disk before it acts"].append((begun - asked) * 1e3)
+        times["record and finish"].append((done - begun) * 1e3)
+        time.sleep(1 / RATE_HZ)
+    for what, seen in times.items():
+        for q in (50, 99):
+            results.add(f"of it, {what} p{q}", float(np.percentile(seen, q)), "ms")
+    ledger.close()
+    audit.close()
 
 
 def heartbeat(results: Results, line: Line, runs: int) -> None:
@@ -303,29 +163,37 @@ def heartbeat(results: Results, line: Line, runs: int) -> None:
 
 
 def main() -> None:
-    """Run all parts."""
+    """Run the parts that are asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="short runs, for a first look")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
     args = parser.parse_args()
     os.environ.setdefault("ROS_DOMAIN_ID", "96")
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    results = Results("plc")
+    results, quick = Results("plc"), args.quick
     with tempfile.TemporaryDirectory(prefix="bench_plc_") as folder:
-        line = Line(Path(folder))
-        try:
-            caller = Caller()
-            caller.wait()
-            time.sleep(5.0)  # the rest of the line comes up
-            latency(results, line, caller, 4.0 if args.quick else 40.0)
-            heartbeat(results, line, 5 if args.quick else 40)
-            once(results, line, caller, 2_000 if args.quick else 100_000, 3 if args.quick else 25)
-        except BaseException:
-            print(Path(line.log.name).read_text()[-3000:])
-            raise
-        finally:
-            line.close()
+        caller = Caller()
+        if set(args.only) - {"broker"}:
+            line = Line(Path(folder))
+            try:
+                caller.wait()
+                time.sleep(5.0)  # the rest of the line comes up
+                if "latency" in args.only:
+                    latency(results, line, caller, 4.0 if quick else 40.0)
+                    disk(results, Path(folder), 100 if quick else 1000)
+                if "heartbeat" in args.only:
+                    heartbeat(results, line, 5 if quick else 40)
+                if "repeats" in args.only:
+                    repeats(results, line, caller, 2_000 if quick else 100_000, 4 if quick else 40)
+            except BaseException:
+                print(Path(line.log.name).read_text()[-3000:])
+                raise
+            finally:
+                line.close()
+        if "broker" in args.only:
+            outage(results, caller, Path(folder), 10.0 if quick else 600.0)
     results.finish()
 
 

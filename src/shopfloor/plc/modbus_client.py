@@ -99,7 +99,7 @@ class ModbusClient(PlcClient):
         assert command.register is not None
         words = [table[r] for r in range(command.register, command.register + command.registers)]
         command_id = int(from_registers(Kind.UINT32, words[:2]))
-        box.offer_or_refuse(command_id, words, lambda: command.decode(words), "modbus mailbox")
+        box.stands(command_id, words, lambda: command.decode(words), "modbus mailbox")
 
     async def _write(self) -> None:
         table: dict[int, int] = {}

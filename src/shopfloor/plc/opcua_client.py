@@ -110,7 +110,7 @@ class OpcUaClient(PlcClient):
         except ValueError as error:
             self._refuse(f"{box.command.name}.id", f"{box.command.name}: {error}")
             return
-        box.offer_or_refuse(command_id, raw, decode, "opcua mailbox")
+        box.stands(command_id, raw, decode, "opcua mailbox")
 
     async def _write(self) -> None:
         assert self._client is not None
