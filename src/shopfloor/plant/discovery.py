@@ -25,8 +25,8 @@ _SEES_ALL = ("recorder",)
 """Types that look for topics; behind a discovery server others see what they share only."""
 
 
-def discovery_environment(plant: Plant, types: frozenset[str]) -> Mapping[str, str]:
-    """The variables of a process with nodes of `types`."""
+def discovery_environment(plant: Plant, types: frozenset[str], host: str) -> Mapping[str, str]:
+    """The variables of a process with nodes of `types` on `host`."""
     if plant.discovery == "server":
         sees_all = bool(types & set(_SEES_ALL))
         return {
@@ -36,10 +36,13 @@ def discovery_environment(plant: Plant, types: frozenset[str]) -> Mapping[str, s
             "ROS_SUPER_CLIENT": "TRUE" if sees_all else "FALSE",
         }
     subnet = plant.discovery == "subnet"
-    # LOCALHOST with peers: this machine, and the named ones; no multicast.
+    # LOCALHOST with peers: this machine, and the named ones; no multicast. Each peer costs packets,
+    # so that a host need not be told of itself.
+    own = plant.hosts[host].hostname
+    peers = [peer for peer in plant.peers if own not in (peer, peer.partition(".")[0])]
     return {
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET" if subnet else "LOCALHOST",
-        "ROS_STATIC_PEERS": ";".join(plant.peers),
+        "ROS_STATIC_PEERS": ";".join(peers),
     }
 
 

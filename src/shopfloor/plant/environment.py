@@ -36,11 +36,11 @@ def domain_id(text: str) -> int:
 
 
 def plant_environment(
-    plant: Plant, types: Iterable[str], domain: int | None = None
+    plant: Plant, types: Iterable[str], host: str, domain: int | None = None
 ) -> dict[str, str]:
     """Variables for a process of `plant`, to be laid over the caller's environment.
 
-    types: node types in the process.
+    types: node types in the process. host: where it runs.
     domain: beats the plant file's; with neither, the caller's ROS_DOMAIN_ID stays.
     """
     types = frozenset(types)
@@ -52,7 +52,7 @@ def plant_environment(
         "PYTHONUNBUFFERED": "1",
         "RCUTILS_COLORIZED_OUTPUT": "0",
         "RCUTILS_CONSOLE_OUTPUT_FORMAT": "[{severity}] [{name}] {message}",
-        **discovery_environment(plant, types),
+        **discovery_environment(plant, types, host),
     }
     if plant.security is not None:
         environment["ROS_SECURITY_ENABLE"] = "true"

@@ -136,7 +136,7 @@ def _spec(
         nodes=tuple(_node_spec(node) for node in nodes),
         arguments=tuple(arguments),
         environment={
-            **plant_environment(plant, {node.type for node in nodes}, domain_id),
+            **plant_environment(plant, {node.type for node in nodes}, process.host, domain_id),
             **process.env,
         },
         parameters=_parameter_file(plant, process, all_processes),
