@@ -142,3 +142,19 @@ def test_drift_against_arrival(ppm: float) -> None:
     assert last.clock_drift_ppm == pytest.approx(ppm, abs=120)
     assert bool(last.defects & Defect.CLOCK_DRIFT) == (abs(ppm) > 200)
     assert (last.status is Status.UNKNOWN) == (abs(ppm) > 200)
+
+
+def test_a_clock_that_was_set_right_is_trusted_after_one_window() -> None:
+    stream, ppm = SensorStream(1.0), 3000.0
+    windows = []
+    for k in range(900):
+        elapsed_ns = (k + 1) * STEP_NS
+        ahead_ns = round(ppm * 1e-6 * elapsed_ns) if k < 700 else 0
+        windows += stream.add(
+            block(k, stamp_ns=START_NS + k * STEP_NS + ahead_ns,
+                  received_ns=START_NS + elapsed_ns + 2_000_000)
+        )  # fmt: skip
+    drifting = [w for w in windows if w.clock.defects & Defect.CLOCK_DRIFT]
+    assert drifting and max(w.last_sequence for w in drifting) <= 700
+    after = [w for w in windows if w.first_sequence >= 700 and w.data.shape[1]]
+    assert len(after) == 20 and all(w.clock.status is Status.VALID for w in after)

@@ -15,6 +15,10 @@ import numpy as np
 
 from shopfloor.vibration.signal import Block, Defect, Quality, Status
 
+_SET_ANEW = (
+    Defect.ZONE_OFFSET | Defect.SECOND_OFFSET | Defect.TIME_JUMP | Defect.NON_MONOTONIC
+)
+
 _ZONE_S = 900.0
 """Time zones differ by multiples of 15 minutes."""
 
@@ -85,8 +89,10 @@ class StreamClock:
             kind, text = self._offset(offset_s)
             defects |= kind
             reasons += [text] if text else []
-            if defects & (Defect.ZONE_OFFSET | Defect.SECOND_OFFSET | Defect.TIME_JUMP):
+            if defects & _SET_ANEW:
+                # What was learned is of the clock as it was set before.
                 self._arrivals.clear()
+                self._drift_ppm = math.nan
             elif not defects:
                 self._learn_drift(block.stamp_ns / 1e9, -offset_s)
         if abs(self._drift_ppm) > limits.drift_ppm:
