@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -14,12 +15,14 @@ from shopfloor.quality.evidence import (
     Evidence,
     Examined,
     Finding,
+    Override,
     Refinement,
     Stage,
     Timing,
     Verdict,
 )
 from shopfloor.quality.ledger import PartLedger
+from shopfloor.quality.rules import believed
 
 MS = 1_000_000
 
@@ -292,3 +295,90 @@ def test_any_order_delay_and_loss_of_two_tiers_never_passes_what_was_not_cleared
                 assert set(outcomes) == {Examined.NO_DEFECT}
         if Examined.DEFECT in {outcomes[i] for i in heard}:
             assert last.verdict is Verdict.FAIL
+
+
+# A person, a restart, and what is over ----------------------------------------------------------
+
+REWORK = Override(Verdict.FAIL, Refinement.CORRECT, "A. Person", "solder bridge")
+
+
+def test_an_override_is_the_next_revision_and_stands() -> None:
+    parts = two_tiers()
+    parts.add("p", says("top", Finding.SUSPECT), 0, 0)
+    decision = parts.override("p", REWORK, MS)
+    assert (decision.verdict, decision.refinement) == (Verdict.FAIL, Refinement.CORRECT)
+    assert (decision.stage, decision.revision) == (Stage.OVERRIDDEN, 2)
+    assert decision.reasons[0] == "A. Person: solder bridge"
+    assert parts.add_detail("p", answer(Examined.NO_DEFECT), 0, 2 * MS) == []
+    assert parts.expire(5000 * MS) == [] and parts.open_parts == 0
+    assert parts.counts["evidence after an override"] == 1
+    again = parts.override("p", replace(REWORK, verdict=Verdict.PASS), 3 * MS)
+    assert (again.revision, again.verdict) == (3, Verdict.PASS)
+
+
+def test_only_a_part_with_a_verdict_can_be_overridden() -> None:
+    parts = make()
+    parts.seen("open", "top", 0, 0)
+    for part in ("open", "never seen"):
+        with pytest.raises(KeyError):
+            parts.override(part, REWORK, 0)
+
+
+def test_a_part_that_was_seen_before_the_gate_listened_does_not_pass_by_itself() -> None:
+    parts = make(every_camera=False)
+    parts.begin(now_ns=50 * MS, ros_now_ns=1000)
+    (torn,) = parts.add("torn", says("top", Finding.PASS), 999, 60 * MS)
+    assert (torn.verdict, torn.timing) == (Verdict.REVIEW, Timing.MISSING)
+    assert "before this gate listened" in torn.reasons[0]
+    (failed,) = parts.add("bad", says("top", Finding.FAIL), 999, 60 * MS)
+    assert failed.verdict is Verdict.FAIL
+    (fresh,) = parts.add("fresh", says("top", Finding.PASS), 1000, 60 * MS)
+    assert fresh.verdict is Verdict.PASS
+    (replayed,) = parts.add("old bag", says("top", Finding.PASS), 999, 151 * MS)
+    assert replayed.verdict is Verdict.PASS
+
+
+def test_what_comes_of_a_forgotten_part_opens_no_second_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger_module, "MAX_FORGOTTEN", 3)
+    parts = make(every_camera=False)
+    for n in range(5):
+        parts.add(f"p{n}", says("top", Finding.FAIL), 0, 0)
+    parts.expire(1001 * MS)
+    assert parts.known("p4") is None and parts.is_forgotten("p4")
+    assert parts.add("p4", says("top", Finding.PASS), 0, 1002 * MS) == []
+    assert parts.seen("p4", "top", 0, 1002 * MS) == []
+    assert parts.counts["evidence of a forgotten part"] == 1
+    assert len(parts._forgotten) == 3 and not parts.is_forgotten("p0")
+
+
+def test_the_memory_bound_gives_up_decided_parts_first_and_closes_what_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger_module, "MAX_PARTS", 2)
+    parts = two_tiers()
+    parts.add("waits", says("top", Finding.SUSPECT), 0, 0)
+    parts.add("done", says("top", Finding.PASS), 0, 1)
+    assert parts.seen("third", "top", 0, 2) == []
+    assert parts.is_forgotten("done") and parts.known("waits") is not None
+    (last,) = parts.seen("fourth", "top", 0, 3)
+    assert (last.part_id, last.verdict, last.stage) == ("waits", Verdict.REVIEW, Stage.FINAL)
+    assert last.timing is Timing.MISSING
+
+
+@pytest.mark.parametrize(
+    ("finding", "rung", "limit", "expected"),
+    [
+        (Finding.PASS, 2, 2, Finding.UNKNOWN),
+        (Finding.PASS, 1, 2, Finding.PASS),
+        (Finding.PASS, 9, 0, Finding.PASS),
+        (Finding.FAIL, 9, 1, Finding.FAIL),
+        (Finding.SUSPECT, 9, 1, Finding.SUSPECT),
+    ],
+)
+def test_a_pass_at_a_reduced_rung_is_believed_as_far_as_the_line_says(
+    finding: Finding, rung: int, limit: int, expected: Finding
+) -> None:
+    said, reason = believed(finding, "why", rung, limit)
+    assert said is expected and reason.endswith("why")

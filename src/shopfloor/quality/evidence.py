@@ -54,6 +54,7 @@ class Stage(enum.IntEnum):
     INITIAL = 1
     REFINED = 2
     FINAL = 3
+    OVERRIDDEN = 4
 
 
 class Timing(enum.IntEnum):
@@ -101,6 +102,16 @@ class DetailEvidence(Generic[E]):
 
 
 @dataclass(frozen=True)
+class Override:
+    """A person's decision about a part: who, and why."""
+
+    verdict: Verdict
+    refinement: Refinement
+    person: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Decision(Generic[E]):
     """A verdict to publish. `revision` counts from 1; the highest one is in force.
 
@@ -122,11 +133,16 @@ class Decision(Generic[E]):
     exposure_ns: int
     first_seen_ns: int
     decided_ns: int
+    override: Override | None = None
 
 
 @dataclass
 class Part(Generic[E]):
-    """All that is known of one part. suspects: frames that the detail tier has to look at."""
+    """All that is known of one part.
+
+    suspects: frames that the detail tier has to look at. torn: its first frames were before this
+    gate listened, so that evidence may be lost.
+    """
 
     part_id: str
     exposure_ns: int
@@ -136,6 +152,8 @@ class Part(Generic[E]):
     suspects: set[tuple[str, int]] = field(default_factory=set)
     details: dict[tuple[str, int, int], DetailEvidence[E]] = field(default_factory=dict)
     decision: Decision[E] | None = None
+    torn: bool = False
+    override: Override | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -23,6 +23,20 @@ def rank(finding: Finding) -> int:
     return (Finding.PASS, Finding.SUSPECT, Finding.UNKNOWN, Finding.FAIL).index(finding)
 
 
+def believed(
+    finding: Finding, reason: str, rung: int, review_from_rung: int
+) -> tuple[Finding, str]:
+    """What a finding counts for where the inspector ran at a reduced rung of its ladder.
+
+    A PASS at `review_from_rung` (0: never) or higher is UNKNOWN, so that a person looks; a defect
+    that was found is one at any rung.
+    """
+    if finding is Finding.PASS and 0 < review_from_rung <= rung:
+        text = f"PASS at rung {rung} is not believed, allowed below {review_from_rung}: {reason}"
+        return Finding.UNKNOWN, text
+    return finding, reason
+
+
 def judge(part: Part[E], *, two_tiers: bool) -> tuple[Verdict, tuple[str, ...]]:
     """Verdict and reasons, the most important first.
 
@@ -37,9 +51,11 @@ def judge(part: Part[E], *, two_tiers: bool) -> tuple[Verdict, tuple[str, ...]]:
     others = [_say(e) for e in evidence if e.finding is not Finding.FAIL]
     told = [_tell(d) for d in details if d.outcome is not Examined.DEFECT]
     gaps = [f"{camera}: MISSING: no result by the deadline" for camera in missing]
+    if part.torn:
+        gaps.append("seen before this gate listened: evidence may be MISSING")
     if failing or confirmed:
         return Verdict.FAIL, (*failing, *confirmed, *others, *told, *gaps)
-    if missing or not evidence:
+    if missing or part.torn or not evidence:
         return Verdict.REVIEW, (*gaps, *others, *told)
     if all(e.finding is Finding.PASS for e in evidence):
         return Verdict.PASS, (*others, *told)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from datetime import datetime, timezone
 from typing import Any
 
-from shopfloor_msgs.msg import Detection, PartTruth
+from rclpy.time import Time
+from shopfloor_msgs.msg import BeltEncoder, Detection, PartExit, PartTruth, RejectCommand
 
 from shopfloor.ros.diagnostics import Level, Status
 from shopfloor.ros.frame_socket import FrameSocketError, usual_path
@@ -17,6 +19,7 @@ from shopfloor.sim.faults import Timetable, parse_fault
 from shopfloor.sim.line import BeltSettings, Line, PictureQueue, Trigger
 from shopfloor.sim.parameters import LineSimulatorParameters
 from shopfloor.sim.parts import CLASS_NAMES
+from shopfloor.sim.reject_output import OutputSettings, RejectOutput, Window
 from shopfloor.sim.scene import Scene
 from shopfloor.sim.simulated_camera import SimulatedCamera
 
@@ -26,6 +29,8 @@ _SLICE_S = 0.05
 
 _SETTLE_S = 0.3
 """Where one listener was found, the others are not far."""
+
+_ENCODER_PERIOD_S = 0.02
 
 _QUIET_S = 0.02
 """After a trigger nothing is rendered for this long (or a quarter of the period)."""
@@ -43,6 +48,8 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._defective = 0
+        self._output: RejectOutput | None = None
+        self._left: Counter[str] = Counter()
         super().__init__(name, **node_arguments)
 
     def setup(self) -> None:
@@ -62,6 +69,11 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
         )
         self._defective = 0
         self._truth = self.publisher("part_truth")
+        if params.reject_distance_m:
+            self._exits = self.publisher("part_exit")
+            self._encoder = self.publisher("belt_encoder")
+            self.subscription("reject_command", self._on_command)
+            self.steady_timer(_ENCODER_PERIOD_S, self._read_encoder)
         self._pictures = PictureQueue(self._settings, Scene(params.width, params.height))
         self._pictures.start()
         self.diagnostics.add("belt", self._belt_status)
@@ -76,6 +88,7 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
             raise NodeError(str(error)) from error
         self._stopping.clear()
         self._line = None
+        self._output = self._make_output()
         self._started_ns = self.steady_ns()
         self._heard_ns: int | None = None
         self._thread = threading.Thread(target=self._run, name="belt", daemon=True)
@@ -105,6 +118,47 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
         camera = self._camera
         if camera is not None and new.faults != old.faults:
             camera.set_timetable(self._timetable())
+
+    def _make_output(self) -> RejectOutput | None:
+        params = self.params
+        if not params.reject_distance_m:
+            return None
+        settings = OutputSettings(
+            distance_m=params.reject_distance_m,
+            speed_m_per_s=params.belt_speed_m_per_s,
+            wobble=params.belt_speed_wobble,
+            pulses_per_m=params.encoder_pulses_per_m,
+            encoder_bits=params.encoder_bits,
+            reject_unknown=params.unknown_part == "reject",
+        )
+        return RejectOutput(settings, self.steady_ns())
+
+    def _read_encoder(self) -> None:
+        output = self._output
+        if output is None or not self.is_active:
+            return
+        reading = BeltEncoder(valid=True, count=output.encoder_count(self.steady_ns()))
+        reading.header.stamp = self.stamp(self.now_ns())
+        reading.header.frame_id = "belt"
+        self._encoder.publish(reading)
+
+    def _on_command(self, command: RejectCommand) -> None:
+        output = self._output
+        if output is None or command.action not in (
+            RejectCommand.ACTION_REJECT,
+            RejectCommand.ACTION_PASS,
+        ):
+            return
+        opens, closes = command.encoder_open, command.encoder_close
+        if not command.by_encoder:
+            opens, closes = (
+                Time.from_msg(stamp).nanoseconds
+                for stamp in (command.window_open, command.window_close)
+            )
+        rejects = command.action == RejectCommand.ACTION_REJECT
+        output.command(
+            Window(command.number, rejects, command.by_encoder, opens, closes, self.steady_ns())
+        )
 
     def _timetable(self) -> Timetable:
         return Timetable(map(parse_fault, self.params.faults), self.steady_ns())
@@ -136,6 +190,7 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
             if pictures.wait_ready(1, _SLICE_S):
                 self._line = Line(self._settings, pictures, self.steady_ns())
             return
+        self._let_out(now_ns)
         trigger = line.poll(now_ns)
         if trigger is not None:
             self._expose(camera, trigger)
@@ -144,6 +199,18 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
         pictures.refill()
         wait_s = _SLICE_S if line.is_done else (line.due_ns - self.steady_ns()) / 1e9
         self._stopping.wait(min(max(wait_s, 0.0), _SLICE_S))
+
+    def _let_out(self, now_ns: int) -> None:
+        output = self._output
+        if output is None:
+            return
+        to_ros_ns = self.now_ns() - self.steady_ns()
+        for part in output.poll(now_ns, to_ros_ns):
+            self._left["rejected" if part.rejected else "went on"] += 1
+            message = PartExit(part_id=part.part_id, rejected=part.rejected, command=part.number)
+            message.header.stamp = self.stamp(part.at_ns + to_ros_ns)
+            message.header.frame_id = self.params.camera
+            self._exits.publish(message)
 
     def _is_heard(self, now_ns: int) -> bool:
         """Whether the truth has its listeners, as far as it is worth to wait for them."""
@@ -164,6 +231,8 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
             ros_ns=ros_ns,
         )
         self._defective += part.picture.defective
+        if self._output is not None:
+            self._output.put(part.plan.part_id, trigger.due_ns)
         self._truth.publish(self._truth_message(trigger, sequence, ros_ns))
 
     def _truth_message(self, trigger: Trigger, sequence: int, ros_ns: int) -> PartTruth:
@@ -208,6 +277,7 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
             "frames sent": counters.sent,
             "frames dropped by slow cameras": counters.dropped,
             "faults": ", ".join(sorted(camera.faults)) or "none",
+            **{f"parts that {what}": count for what, count in self._left.items()},
         }
         if line is None:
             missing = "somebody to listen to the truth" if counters.readers else "a camera"

@@ -55,6 +55,25 @@ class LineSimulatorParameters(BaseParameters):
         live=True,
     )
 
+    reject_distance_m: float = param(
+        0.0, "From the camera to the reject output; 0: there is none.", unit="m", ge=0.0, le=1000.0
+    )
+    belt_speed_m_per_s: float = param(0.2, "Speed of the belt.", unit="m/s", ge=0.001, le=100.0)
+    belt_speed_wobble: float = param(
+        0.0, "The belt's speed swings by this share, up and down within 5 s.", ge=0.0, le=0.9
+    )
+    encoder_pulses_per_m: float = param(
+        1000.0, "Counts of the belt's encoder.", unit="1/m", ge=1.0, le=1e6
+    )
+    encoder_bits: int = param(
+        32, "Width of the encoder's counter; 0: it never wraps.", unit="bit", ge=0, le=62
+    )
+    unknown_part: str = param(
+        "reject",
+        "What the reject output does with a part for which no command came in time.",
+        choices=("reject", "pass"),
+    )
+
     def problems(self) -> list[ParameterProblem]:
         """A timetable of faults that cannot be read."""
         found = []
