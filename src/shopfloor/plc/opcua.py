@@ -196,12 +196,15 @@ class OpcUaSide:
     async def _build(self, server: Server) -> None:
         index = await server.register_namespace(NAMESPACE)
         top = await server.nodes.objects.add_object(index, "shopfloor")
-        plc = await top.add_object(index, self._mapping.plc)
+        plc_id = ua.NodeId(self._mapping.plc, index)
+        plc = await top.add_object(plc_id, ua.QualifiedName(self._mapping.plc, index))
         for point in self._mapping.points:
             start: Any = {Kind.STRING: "", Kind.FLOAT32: 0.0, Kind.BOOL: False}.get(point.kind, 0)
             name = ua.NodeId(f"{self._mapping.plc}.{point.name}", index)
             variant = ua.Variant(start, VARIANTS[point.kind])
-            self._variables[point.name] = await plc.add_variable(name, point.name, variant)
+            self._variables[point.name] = await plc.add_variable(
+                name, ua.QualifiedName(point.name, index), variant
+            )
         watched = [await self._writable(plc, index, "plc_heartbeat", Kind.UINT32, None)]
         for item in self._mapping.inputs:
             watched.append(await self._writable(plc, index, item.name, item.field.kind, item))
@@ -217,7 +220,8 @@ class OpcUaSide:
         node_id = ua.NodeId(f"{self._mapping.plc}.{name}", index)
         variant = VARIANTS[kind]
         first = ua.Variant(None if item else 0, ua.VariantType.Null if item else variant)
-        node = await plc.add_variable(node_id, name, first, datatype=ua.NodeId(variant.value))
+        bare = ua.QualifiedName(name, index)
+        node = await plc.add_variable(node_id, bare, first, datatype=ua.NodeId(variant.value))
         await node.set_writable()
         self._brought[node_id.Identifier] = item
         return node
@@ -250,7 +254,8 @@ class OpcUaSide:
         async def method(parent: Any, *values: ua.Variant) -> Any:
             return await self._on_method(command, values)
 
-        await plc.add_method(name, command.name, method, inputs, outputs)
+        bare = ua.QualifiedName(command.name, index)
+        await plc.add_method(name, bare, method, inputs, outputs)
 
     async def _on_method(self, command: CommandPoint, variants: Sequence[ua.Variant]) -> Any:
         fields = (*HEAD, EXPECTED_STATE, *command.fields)
