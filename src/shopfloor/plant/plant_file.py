@@ -93,13 +93,17 @@ class RestartPolicy:
 
 @dataclass(frozen=True)
 class Process:
-    """A process with its nodes, by key. `memory_mb`: what it may have, in MB."""
+    """A process with its nodes, by key.
+
+    watchdog_s: longest time without progress, 0: unlimited. memory_mb: what it may have, in MB.
+    """
 
     name: str
     host: str
     nodes: tuple[str, ...]
     essential: bool
     restart: RestartPolicy
+    watchdog_s: float
     memory_mb: int
     env: Mapping[str, str]
     path: KeyPath
@@ -173,6 +177,7 @@ def _build(content: dict[str, Any], lines: Lines) -> Plant:
                 raw.get("remaps", {}), path,
             )  # fmt: skip
             nodes[node.key] = node
+    limits = defaults("process")
     processes = {
         name: Process(
             name,
@@ -180,7 +185,8 @@ def _build(content: dict[str, Any], lines: Lines) -> Plant:
             tuple(_full_key(reference, nodes) for reference in raw["nodes"]),
             raw.get("essential", True),
             restart_policy(raw.get("restart", {})),
-            raw.get("memory_mb", defaults("process")["memory_mb"]),
+            float(raw.get("watchdog_s", limits["watchdog_s"])),
+            raw.get("memory_mb", limits["memory_mb"]),
             raw.get("env", {}),
             ("processes", name),
         )

@@ -52,7 +52,7 @@ class ProcessSpec:
     arguments: command line after the interpreter, without the parameter file.
     environment: variables to lay over the caller's.
     parameters: content of the ROS parameter file.
-    memory_mb: what it may have, in MB (1e6 bytes).
+    watchdog_s: longest time without progress. memory_mb: what it may have, in MB (1e6 bytes).
     """
 
     name: str
@@ -63,7 +63,8 @@ class ProcessSpec:
     parameters: str
     restart: RestartPolicy
     essential: bool
-    memory_mb: int
+    watchdog_s: float = 0.0
+    memory_mb: int = 0
 
     def command(self, parameters_file: str) -> list[str]:
         """The command line, with the parameter file at `parameters_file`."""
@@ -142,6 +143,7 @@ def _spec(
         parameters=_parameter_file(plant, process, all_processes),
         restart=process.restart,
         essential=process.essential,
+        watchdog_s=process.watchdog_s,
         memory_mb=process.memory_mb,
     )
 
