@@ -1,4 +1,4 @@
-"""Runs process specs without ROS: starts, restarts, reads the logs, stops cleanly.
+"""Runs process specs without ROS: starts, watches, restarts, reads the logs, stops cleanly.
 
     with Supervisor(specs) as supervisor:
         while not supervisor.done:
@@ -23,13 +23,22 @@ from pathlib import Path
 from types import TracebackType
 
 from shopfloor.plant.child import Child
+from shopfloor.plant.last_words import LastWords
 from shopfloor.plant.parent import PARENT_FD_VARIABLE
 from shopfloor.plant.restart import RestartCounter
+from shopfloor.plant.runner_state import (
+    RUNNER_STATE_VARIABLE,
+    ProcessState,
+    write_runner_state,
+)
 from shopfloor.plant.segments import lock_files_of, remove_orphans
 from shopfloor.plant.specs import ProcessSpec
+from shopfloor.plant.watch import PERIOD_S, Watch
 
 _SLICE_S = 0.1
 _OBSERVE_PERIOD_S = 1.0
+_LAST_WORDS_S = 1.0
+"""What gets SIGABRT has so long to say where it hangs, before SIGKILL."""
 _CANNOT_START = 127
 _CLEAN_STOPS = (0, -signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 
@@ -44,6 +53,7 @@ class EventKind(Enum):
     GAVE_UP = "gave_up"
     STOPPING = "stopping"
     CLEANED = "cleaned"
+    CONDEMNED = "condemned"
 
 
 @dataclass(frozen=True)
@@ -70,15 +80,24 @@ class StopLimits:
 
 @dataclass
 class _Slot:
-    """A process of the plant, running or not. `due_s`: when to start it, None: not any more."""
+    """A process of the plant, running or not. `due_s`: when to start it, None: not any more.
+
+    condemned: why it has to go; kill_s: when it gets SIGKILL if it has not gone by then.
+    """
 
     spec: ProcessSpec
     parameters_file: str
     restart: RestartCounter
+    watch: Watch
     child: Child | None = None
     due_s: float | None = 0.0
     starts: int = 0
     lock_files: set[str] = field(default_factory=set)
+    words: LastWords = field(default_factory=LastWords)
+    condemned: str = ""
+    kill_s: float = 0.0
+    last_end: str = ""
+    gave_up: bool = False
 
 
 class Supervisor:
@@ -106,14 +125,16 @@ class Supervisor:
         self._failures: dict[str, int] = {}
         self._essential_failed = False
         self._stop_steps: list[tuple[float, signal.Signals]] | None = None
-        self._observed_s = 0.0
+        self._observed_s = self._watched_s = 0.0
         self._closed = False
         self._left_behind: set[str] = set()
         self._slots: dict[str, _Slot] = {}
         for spec in specs:
             file = Path(self._folder.name) / f"{spec.name}.yaml"
             file.write_text(spec.parameters, "utf-8")
-            self._slots[spec.name] = _Slot(spec, str(file), RestartCounter(spec.restart))
+            watch = Watch(f"{self._folder.name}/{spec.name}.n", spec.watchdog_s, spec.memory_mb)
+            self._slots[spec.name] = _Slot(spec, str(file), RestartCounter(spec.restart), watch)
+        self._state_file = Path(self._folder.name) / "runner.json"
 
     # What the caller uses ------------------------------------------------------------------------
 
@@ -130,6 +151,7 @@ class Supervisor:
                 self._read(key.data)
             self._reap()
             self._observe()
+            self._watch()
             self._take_stop_steps()
             self._start_due()
             if self._events or self.done or time.monotonic() >= deadline:
@@ -176,6 +198,8 @@ class Supervisor:
         self._selector.close()
         os.close(self._parent_read)
         os.close(self._parent_write)
+        for slot in self._slots.values():
+            slot.watch.close()
         self._folder.cleanup()
 
     def __enter__(self) -> Supervisor:
@@ -232,7 +256,9 @@ class Supervisor:
         environment = {
             **self._environment,
             **slot.spec.environment,
+            **slot.watch.environment,
             PARENT_FD_VARIABLE: str(self._parent_read),
+            RUNNER_STATE_VARIABLE: str(self._state_file),
         }
         command = slot.spec.command(slot.parameters_file)
         try:
@@ -241,16 +267,20 @@ class Supervisor:
             self._say(
                 EventKind.EXITED, slot, f"cannot be started: {command[0]}: {error.strerror}", True
             )
+            slot.last_end = "cannot be started"
             self._after_end(slot, _CANNOT_START)
             return
+        slot.watch.begin(slot.child.pid)
+        slot.words, slot.condemned = LastWords(), ""
         self._selector.register(slot.child, selectors.EVENT_READ, slot)
         self._say(EventKind.STARTED, slot, f"started, process {slot.child.pid}")
+        self._write_state()
 
     def _read(self, slot: _Slot) -> None:
         if slot.child is None:
             return
         for line in slot.child.read_lines():
-            self._say(EventKind.LINE, slot, line)
+            self._take_line(slot, line)
         if slot.child.at_end:
             self._selector.unregister(slot.child)
 
@@ -263,21 +293,30 @@ class Supervisor:
             if code is None:
                 continue
             for line in child.last_lines():
-                self._say(EventKind.LINE, slot, line)
+                self._take_line(slot, line)
             if child in self._selector.get_map():
                 self._selector.unregister(child)
             slot.child = None
             child.close()
             stopping = self._stop_steps is not None
             bad = code not in _CLEAN_STOPS if stopping else code != 0
-            self._say(EventKind.EXITED, slot, _ending(code), bad)
+            slot.last_end = _why(slot, code)
+            self._say(EventKind.EXITED, slot, slot.last_end, bad)
             if code != 0:
                 self._clean_up(slot)
             self._left_behind |= slot.lock_files
             slot.lock_files.clear()
             self._after_end(slot, code)
 
+    def _take_line(self, slot: _Slot, line: str) -> None:
+        slot.words.hear(line)
+        self._say(EventKind.LINE, slot, line)
+
     def _after_end(self, slot: _Slot, code: int) -> None:
+        self._decide(slot, code)
+        self._write_state()
+
+    def _decide(self, slot: _Slot, code: int) -> None:
         name = slot.spec.name
         if self._stop_steps is not None:
             if code not in _CLEAN_STOPS:
@@ -302,6 +341,7 @@ class Supervisor:
         if slot.spec.essential:
             self._essential_failed = True
             why += "; the line cannot run without it"
+        slot.gave_up = True
         self._say(EventKind.GAVE_UP, slot, why, True)
 
     def _take_stop_steps(self) -> None:
@@ -324,6 +364,39 @@ class Supervisor:
             if slot.child is not None:
                 slot.lock_files |= lock_files_of(slot.child.pid)
 
+    def _watch(self) -> None:
+        """Condemn what is stuck or too large; a process that is being stopped has its own limits."""
+        now = time.monotonic()
+        if now - self._watched_s < PERIOD_S or self._stop_steps is not None:
+            return
+        self._watched_s = now
+        for slot in self._slots.values():
+            if slot.child is None:
+                continue
+            if slot.condemned:
+                if now >= slot.kill_s:
+                    slot.child.send(signal.SIGKILL)
+                continue
+            verdict = slot.watch.look()
+            if verdict is not None:
+                slot.condemned, slot.kill_s = verdict.cause, now + _LAST_WORDS_S
+                text = f"{verdict.cause}; gets {verdict.number.name}"
+                self._say(EventKind.CONDEMNED, slot, text, True)
+                slot.lock_files |= lock_files_of(slot.child.pid)
+                slot.child.send(verdict.number)
+
+    def _write_state(self) -> None:
+        states = {
+            name: ProcessState(
+                slot.child.pid if slot.child else 0,
+                max(0, slot.starts - 1),
+                slot.last_end,
+                slot.gave_up,
+            )
+            for name, slot in self._slots.items()
+        }
+        write_runner_state(self._state_file, states)
+
     def _clean_up(self, slot: _Slot) -> None:
         removed = remove_orphans(slot.lock_files)
         if removed:
@@ -335,6 +408,16 @@ class Supervisor:
         self._events.append(event)
         if self._on_event is not None:
             self._on_event(event)
+
+
+def _why(slot: _Slot, code: int) -> str:
+    """How a process ended, with what is known of the reason."""
+    ending = _ending(code)
+    if slot.condemned:
+        where = f", in {slot.words.place}" if slot.words.place else ""
+        return f"{slot.condemned}{where}; {ending}"
+    said = slot.words.exception if code > 0 else ""
+    return f"{ending}: {said}" if said else ending
 
 
 def _ending(code: int) -> str:
