@@ -323,3 +323,73 @@ def test_start_brings_back_a_node_that_was_taken_down_by_hand() -> None:
     assert core.requests(2.1) == [("/gate", Transition.ACTIVATE)]
     core.answered("/gate", Transition.ACTIVATE, True, 2.2)
     assert core.health("/gate", 2.3) == (Health.OK, "")
+
+
+def test_a_process_that_is_down_is_told_with_its_cause_and_counts_as_a_restart_at_once() -> None:
+    graph = Graph()
+    graph.up()
+    graph.silent.add("/l/camera")
+    graph.tick()
+    graph.core.process_seen("/l/camera", ("ended by SIGKILL", False), 0.0, graph.now)
+    assert graph.core.health("/l/camera", graph.now) == (Health.STALE, "ended by SIGKILL")
+    graph.pid["/l/camera"], graph.state["/l/camera"] = 300, State.UNCONFIGURED
+    graph.silent.clear()
+    graph.tick()
+    assert graph.core.nodes["/l/camera"].restarts == 1
+    graph.run(1.0)
+    assert graph.core.host_health(graph.now) == (HostHealth.RUNNING, "")
+
+
+def test_a_process_that_is_not_started_again_has_failed() -> None:
+    graph = Graph()
+    graph.up()
+    graph.core.process_seen("/l/camera", ("ended by SIGSEGV; it stays down", True), 0.0, graph.now)
+    assert graph.core.health("/l/camera", graph.now)[0] is Health.FAILED
+    graph.core.nodes["/l/camera"].essential = False
+    health, cause = graph.core.host_health(graph.now)
+    assert health is HostHealth.DEGRADED
+    assert cause == "/l/camera: ended by SIGSEGV; it stays down"
+
+
+def test_a_process_that_never_came_up_is_told_with_its_cause() -> None:
+    graph = Graph()
+    graph.silent.add("/l/gate")
+    graph.core.set_goal(State.ACTIVE, graph.now)
+    graph.core.process_seen("/l/gate", ("ended with exit code 2", False), 0.0, graph.now)
+    assert graph.core.health("/l/gate", graph.now) == (Health.STALE, "ended with exit code 2")
+
+
+def test_time_without_a_core_is_not_counted_as_silence() -> None:
+    graph = Graph()
+    graph.up()
+    graph.silent.add("/l/camera")
+    for _ in range(20):
+        graph.tick()
+        graph.core.process_seen("/l/camera", None, 0.09, graph.now)
+    assert graph.core.health("/l/camera", graph.now) == (Health.OK, "")
+    graph.run(0.5)
+    health, cause = graph.core.health("/l/camera", graph.now)
+    assert health is Health.STALE
+    assert cause == "no heartbeat for 0.4 s; its process runs, and a callback in it does not end"
+
+
+def test_a_node_that_complains_degrades_the_host_until_it_has_been_quiet_for_a_while() -> None:
+    graph = Graph()
+    graph.up()
+    graph.core.complain("/l/camera", "device", "cable pulled", graph.now)
+    graph.core.complain("/l/nobody", "device", "not managed", graph.now)
+    assert graph.core.host_health(graph.now) == (HostHealth.DEGRADED, "/l/camera: cable pulled")
+    graph.run(2.0)
+    assert graph.core.health("/l/camera", graph.now) == (Health.DEGRADED, "cable pulled")
+    graph.run(1.0)
+    assert graph.core.host_health(graph.now) == (HostHealth.RUNNING, "")
+
+
+def test_complaints_of_an_earlier_process_are_forgotten() -> None:
+    graph = Graph()
+    graph.up()
+    graph.core.complain("/l/camera", "progress", "stuck", graph.now)
+    graph.core.process_seen("/l/camera", ("ended by SIGABRT", False), 0.0, graph.now)
+    graph.pid["/l/camera"] = 300
+    graph.tick()
+    assert graph.core.health("/l/camera", graph.now) == (Health.OK, "")

@@ -10,11 +10,14 @@ Times are seconds of one steady clock, given by the caller.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 # A heartbeat sent before an answer may be read after it; so long, the answer counts.
 SETTLE_S = 0.3
+
+ERROR_STANDS_S = 2.5
+"""So long an error counts after a check told of it: checks report at 1 Hz, and flicker."""
 
 
 class State(IntEnum):
@@ -85,12 +88,16 @@ class Timing:
     transition_timeout_s: float = 60.0
     retry_s: float = 1.0
     retry_max_s: float = 10.0
-    silent_after_s: float = 0.5
+    silent_after_s: float = 0.4
 
 
 @dataclass
 class ManagedNode:
     """What is known of one node. `goal` is ACTIVE or UNCONFIGURED.
+
+    beat_s: last heartbeat, put off by the time that its process was held up. runs: its process is
+    known to run. down: why its process does not, and whether that is for good.
+    errors: what its checks complain about, and when they did so last.
 
     source: host and process id that its heartbeats come from. rival: another such, whose
     heartbeats come at the same time. held: somebody else took the active node down, and it stays
@@ -114,6 +121,9 @@ class ManagedNode:
     failures: int = 0
     retry_at_s: float = 0.0
     cause: str = ""
+    runs: bool = False
+    down: tuple[str, bool] | None = None
+    errors: dict[str, tuple[str, float]] = field(default_factory=dict)
 
 
 class BringUp:
@@ -160,13 +170,15 @@ class BringUp:
         if node is None:
             return
         if node.beat_s is not None and source != node.source:
-            if now_s - node.beat_s <= self._timing.silent_after_s:
+            if now_s - node.beat_s <= self._timing.silent_after_s and node.down is None:
                 node.rival, node.rival_beat_s = source, now_s
                 return
             node.restarts += 1
             node.asked, node.held, node.state = None, False, State.UNKNOWN
             node.failures, node.retry_at_s, node.cause = 0, 0.0, ""
             node.answered_s = float("-inf")
+            node.down = None
+            node.errors.clear()
         node.source, node.beat_s = source, now_s
         if node.asked is None and now_s - node.answered_s >= SETTLE_S:
             seen = State(state) if state in State._value2member_map_ else State.UNKNOWN
@@ -195,6 +207,25 @@ class BringUp:
         node = self.nodes.get(name)
         if node is not None and node.failures and cause:
             node.cause = cause
+
+    def complain(self, name: str, check: str, text: str, now_s: float) -> None:
+        """A check of the node says ERROR."""
+        node = self.nodes.get(name)
+        if node is not None:
+            node.errors[check] = (text, now_s)
+
+    def process_seen(
+        self, name: str, down: tuple[str, bool] | None, held_up_s: float, now_s: float
+    ) -> None:
+        """What was seen of a node's process from outside.
+
+        down: why it is down and whether for good, None while it runs. held_up_s: time since the
+        last call in which it could not have sent a heartbeat, or nobody here could have read it.
+        """
+        node = self.nodes[name]
+        node.runs, node.down = down is None, down
+        if node.beat_s is not None:
+            node.beat_s = min(now_s, node.beat_s + held_up_s)
 
     # What it wants -------------------------------------------------------------------------------
 
@@ -230,6 +261,8 @@ class BringUp:
         """
         if node.beat_s is None:
             return True
+        if node.down is not None:
+            return True
         if any(other.asked and other.source == node.source for other in self.nodes.values()):
             return False
         return now_s - node.beat_s > self._timing.silent_after_s
@@ -238,14 +271,19 @@ class BringUp:
         """How a node is, and why if it is not OK."""
         node = self.nodes[name]
         waited_s = now_s - self._goal_s
+        is_wanted = node.goal is State.ACTIVE or name in self._resetting
+        if node.down is not None and (is_wanted or node.beat_s is not None):
+            cause, for_good = node.down
+            return (Health.FAILED if for_good else Health.STALE), cause
         if node.beat_s is None:
-            if node.goal is not State.ACTIVE and name not in self._resetting:
+            if not is_wanted:
                 return Health.STOPPED, "not running"
             if waited_s <= self._timing.order_wait_s:
                 return Health.STARTING, "waiting for its first heartbeat"
-            return Health.UNKNOWN, f"never seen, {waited_s:.0f} s after it was to start"
+            return Health.UNKNOWN, "never seen since it was to start"
         if self.is_silent(node, now_s):
-            return Health.STALE, f"no heartbeat for {now_s - node.beat_s:.1f} s"
+            why = "; its process runs, and a callback in it does not end" if node.runs else ""
+            return Health.STALE, f"no heartbeat for {self._timing.silent_after_s:g} s{why}"
         if self._has_rival(node, now_s):
             where = " and ".join(
                 f"process {pid} on {host}" for host, pid in (node.source, node.rival)
@@ -260,7 +298,10 @@ class BringUp:
         if node.held:
             return Health.STOPPED, f"{node.state.name.lower()} by hand; START brings it back"
         if node.state is node.goal:
-            return (Health.OK, "") if node.goal is State.ACTIVE else (Health.STOPPED, "as asked")
+            if node.goal is not State.ACTIVE:
+                return Health.STOPPED, "as asked"
+            errors = "; ".join(self._errors(node, now_s))
+            return (Health.DEGRADED, errors) if errors else (Health.OK, "")
         return Health.STARTING, f"{node.state.name.lower()}, on its way to {node.goal.name.lower()}"
 
     def host_health(self, now_s: float) -> tuple[HostHealth, str]:
@@ -276,15 +317,20 @@ class BringUp:
         if bad:
             cause = "; ".join(f"{n}: {healths[n][1]}" for n in essential or bad)
             return (HostHealth.FAILED if essential else HostHealth.DEGRADED), cause
+        degraded = [n for n, (health, _) in healths.items() if health is Health.DEGRADED]
         starting = [n for n, (health, _) in healths.items() if health is Health.STARTING]
         if starting:
             return HostHealth.STARTING, _names(starting)
         stopped = [n for n, (health, _) in healths.items() if health is Health.STOPPED]
-        if stopped:
-            return HostHealth.DEGRADED, "; ".join(f"{n}: {healths[n][1]}" for n in stopped)
+        if stopped or degraded:
+            why = (f"{n}: {healths[n][1]}" for n in stopped + degraded)
+            return HostHealth.DEGRADED, "; ".join(why)
         return HostHealth.RUNNING, ""
 
     # Inside --------------------------------------------------------------------------------------
+
+    def _errors(self, node: ManagedNode, now_s: float) -> list[str]:
+        return [text for text, at_s in node.errors.values() if now_s - at_s < ERROR_STANDS_S]
 
     def _has_rival(self, node: ManagedNode, now_s: float) -> bool:
         return now_s - node.rival_beat_s <= self._timing.silent_after_s

@@ -10,7 +10,8 @@ import re
 
 _THREAD = re.compile(r"(Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):")
 _FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)')
-_OWN = re.compile(r".*/shopfloor/(?P<file>(?!ros/main\.py).+)")
+_LIBRARY = re.compile(r".*/lib/python3[^/]*/|<frozen ")
+_OWN = re.compile(r".*/shopfloor/(?P<file>(?!ros/(?:main|node)\.py|plant/group\.py).+)")
 _TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: .*)?")
 
@@ -20,21 +21,22 @@ class LastWords:
 
     def __init__(self) -> None:
         self._place = ""
-        self._is_own = False
+        self._rank = -1
         self._in_traceback = False
         self._exception = ""
 
     def hear(self, line: str) -> None:
         """One line of its output."""
         if _THREAD.match(line):
-            self._place, self._is_own = "", False
+            self._place, self._rank = "", -1
         elif frame := _FRAME.match(line):
             own = _OWN.match(frame["file"])
-            # The innermost frame says little where it is the standard library's: ours is nearer.
-            if not self._place or (own and not self._is_own):
+            # The innermost frame says little where it is a library's: our own tells more.
+            rank = 2 if own else 0 if _LIBRARY.match(frame["file"]) else 1
+            if rank > self._rank:
                 name = own["file"] if own else frame["file"].rpartition("/")[2]
                 self._place = f"{name}:{frame['line']}, {frame['function']}"
-                self._is_own = bool(own)
+                self._rank = rank
         elif line.startswith(_TRACEBACK):
             self._in_traceback = True
         elif self._in_traceback and _EXCEPTION.fullmatch(line):

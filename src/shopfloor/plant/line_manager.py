@@ -1,7 +1,7 @@
 """line_manager: brings the nodes of a host up in order, keeps trying, reports how they are.
 
-It never touches a process: the runner restarts those, and a node that comes back is brought up
-again. Services are only called asynchronously.
+It never touches a process: the runner ends and restarts those, and a node that comes back is
+brought up again. Services are only called asynchronously.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from rclpy.task import Future
 from shopfloor_msgs.msg import Heartbeat, HostLoad, HostState, NodeStatus
 from shopfloor_msgs.srv import ManageLine
 
-from shopfloor.plant.bringup import Action, BringUp, HostHealth, State, Timing, Transition
+from shopfloor.plant.bringup import Action, BringUp, Health, HostHealth, State, Timing, Transition
 from shopfloor.plant.host_load import UNKNOWN_PROCESS, ProcessMeter, host_usage
 from shopfloor.plant.line_manager_parameters import LineManagerParameters
+from shopfloor.plant.peers import Peers
+from shopfloor.plant.process_signs import Down, ProcessSigns
+from shopfloor.plant.runner_state import RunnerStateReader
 from shopfloor.ros.command_service import Commands
 from shopfloor.ros.commands import Reason, Refused
 from shopfloor.ros.diagnostics import Level, Status
@@ -36,10 +39,22 @@ from shopfloor.ros.qos import subscription_qos
 TICK_S = 0.1
 MAX_NODES = 64
 REPORT_PERIOD_S = 0.5
+LOG_PERIOD_S = 5.0
+"""A state is logged at once, another cause for the same state so often."""
+
+SUSPICIOUS_S = 0.2
+"""A process whose heartbeat is older than two periods is looked at from outside."""
 _TEXT_MAX = 254
 _HEARD_DEPTH = 100
 """One topic carries the heartbeats of many nodes, and a queue of one would keep the last alone."""
 
+_NODE_LEVELS = {
+    Health.OK: Level.OK,
+    Health.STOPPED: Level.OK,
+    Health.UNKNOWN: Level.STALE,
+    Health.STALE: Level.ERROR,
+    Health.FAILED: Level.ERROR,
+}
 _LEVELS = {
     HostHealth.RUNNING: Level.OK,
     HostHealth.STOPPED: Level.OK,
@@ -59,7 +74,10 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
         self._askers: dict[str, Client] = {}
         self._heard: list[Subscription] = []
         self._reported: tuple[HostHealth, str] | None = None
-        self._reported_s = 0.0
+        self._reported_s = self._logged_s = 0.0
+        self._ticked_s = 0.0
+        self._peers = Peers({})
+        self._signs = ProcessSigns(RunnerStateReader())
         self._twin_s = -math.inf
         self._meter = ProcessMeter()
         super().__init__(name, **node_arguments)
@@ -72,6 +90,8 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
         for key in ("node_types", "groups", "essential"):
             if len(getattr(p, key)) not in (0, len(p.nodes)):
                 raise NodeError(f"{key}: allowed: one entry for each of the {len(p.nodes)} nodes")
+        if len(p.peers) != len(p.peer_hosts):
+            raise NodeError(f"peer_hosts: allowed: one entry for each of the {len(p.peers)} peers")
         if len(set(p.nodes)) != len(p.nodes) or not all(n.startswith("/") for n in p.nodes):
             raise NodeError(f"nodes: {list(p.nodes)}; allowed: full names (/cell/node), each once")
         if len(p.nodes) > MAX_NODES:
@@ -84,6 +104,8 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
         self._askers = {
             name: self.create_client(ChangeState, f"{name}/change_state") for name in p.nodes
         }
+        self._peers = Peers(dict(zip(p.peers, p.peer_hosts, strict=True)))
+        self._ticked_s = self._now_s()
         self._listen()
         self._states = self.publisher("host_state", host=self.host)
         self._commands = Commands(self)
@@ -92,6 +114,9 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
         )
         self.steady_timer(TICK_S, self._tick)
         self.diagnostics.add("line", self._line_status)
+        self.diagnostics.add("hosts", self._hosts_status)
+        for name in p.nodes:
+            self.diagnostics.add(name, partial(self._node_check, name))
 
     def start(self) -> None:
         """Bring the nodes up, unless told to wait."""
@@ -100,7 +125,8 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
 
     def teardown(self) -> None:
         """Forget the nodes; they stay as they are."""
-        self.diagnostics.remove("line")
+        for check in ("line", "hosts", *self.params.nodes):
+            self.diagnostics.remove(check)
         for client in self._askers.values():
             self.destroy_client(client)
         for subscription in self._heard:
@@ -117,8 +143,9 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
 
     def _listen(self) -> None:
         """Heartbeats of every cell that has a managed node, and what nodes say of themselves."""
+        names = (*self.params.nodes, *self.params.peers)
         own = self.get_namespace().rstrip("/")
-        namespaces = {own, *(name.rpartition("/")[0] for name in self.params.nodes)}
+        namespaces = {own, *(name.rpartition("/")[0] for name in names)}
         for namespace in sorted(namespaces):
             topic = f"{namespace}/{interface('heartbeat').name}"
             self._hear("heartbeat", topic, self._on_heartbeat)
@@ -138,18 +165,24 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
                 self._twin_s = self._now_s()
                 self.fault("second line manager", f"{beat.node} runs in process {beat.pid}, too")
             return
+        self._peers.beat(beat.node, self._now_s())
         self._core.beat(beat.node, beat.lifecycle_state, source, self._now_s())
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
         for status in array.status:
             name, _, check = status.name.partition(": ")
-            if check == "state" and status.level == DiagnosticStatus.ERROR:
+            if status.level != DiagnosticStatus.ERROR:
+                continue
+            if check == "state":
                 self._core.explain(name, status.message.partition(": ")[2])
+            else:
+                self._core.complain(name, check, status.message, self._now_s())
 
     # Doing ---------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         now = self._now_s()
+        self._look_at_processes(now)
         if self.is_active and not self._has_twin(now):
             for name, transition in self._core.requests(now, self._can_be_asked):
                 request = ChangeState.Request()
@@ -159,6 +192,34 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
         health = self._host_health(now)
         if health != self._reported or now - self._reported_s >= REPORT_PERIOD_S:
             self._report(health, now)
+
+    def _look_at_processes(self, now_s: float) -> None:
+        """Of those whose heartbeat is late: are they gone, stopped, or only starved?
+
+        What this process itself missed is nobody's fault either.
+        """
+        late_s = max(0.0, now_s - self._ticked_s - 1.5 * TICK_S)
+        self._ticked_s = now_s
+        self._peers.held_up(late_s, now_s)
+        self._signs.refresh()
+        waits_s: dict[int, float] = {}
+        groups = self.params.groups or ("",) * len(self.params.nodes)
+        for group, node in zip(groups, self._core.nodes.values(), strict=True):
+            host, pid = node.source
+            if node.beat_s is None:
+                self._saw(node.name, self._signs.never_up(group), 0.0, now_s)
+            elif host != self.host or now_s - node.beat_s - late_s <= SUSPICIOUS_S:
+                self._saw(node.name, None, late_s, now_s)
+            else:
+                if pid not in waits_s:
+                    waits_s[pid] = self._signs.held_up_s(pid, self.steady_ns())
+                down = self._signs.down(group, pid)
+                self._saw(node.name, down, max(late_s, waits_s[pid]), now_s)
+        self._signs.keep_only(waits_s)
+
+    def _saw(self, name: str, down: Down | None, held_up_s: float, now_s: float) -> None:
+        outcome = None if down is None else (down.cause, down.for_good)
+        self._core.process_seen(name, outcome, held_up_s, now_s)
 
     def _can_be_asked(self, name: str) -> bool:
         return bool(self._askers[name].service_is_ready())
@@ -213,7 +274,9 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
         return self._core.host_health(now_s)
 
     def _report(self, health: tuple[HostHealth, str], now_s: float) -> None:
-        if health != self._reported:
+        is_news = self._reported is None or health[0] is not self._reported[0]
+        if is_news or (health != self._reported and now_s - self._logged_s >= LOG_PERIOD_S):
+            self._logged_s = now_s
             bad = health[0] in (HostHealth.FAILED, HostHealth.DEGRADED)
             text = f"{self.host}: {health[0].name}" + (f": {health[1]}" if health[1] else "")
             # Two lines: rclpy refuses another severity from the same one.
@@ -264,6 +327,25 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
         health, cause = self._host_health(self._now_s())
         level = _LEVELS.get(health, Level.WARN)
         return Status(level, f"{health.name}: {cause}" if cause else health.name)
+
+    def _node_check(self, name: str) -> Status:
+        """One managed node, for those who look at the line manager alone."""
+        health, cause = self._core.health(name, self._now_s())
+        node = self._core.nodes[name]
+        values: dict[str, object] = {"restarts": node.restarts, "essential": node.essential}
+        if self.params.groups:
+            group = self.params.groups[self.params.nodes.index(name)]
+            values["last end"] = self._signs.last_end(group) or "none"
+        level = _NODE_LEVELS.get(health, Level.WARN)
+        return Status(level, f"{health.name}: {cause}" if cause else health.name, values)
+
+    def _hosts_status(self) -> Status:
+        silent, unheard = self._peers.silent(self._now_s()), self._peers.unheard()
+        if silent:
+            return Status(Level.ERROR, f"no sign of life of host {', '.join(sorted(silent))}")
+        if unheard:
+            return Status(Level.STALE, f"not heard yet: host {', '.join(sorted(unheard))}")
+        return Status(Level.OK, f"{len(self._peers)} other hosts alive")
 
     # Small things --------------------------------------------------------------------------------
 

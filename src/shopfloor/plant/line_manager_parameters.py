@@ -20,6 +20,10 @@ class LineManagerParameters(CommandParameters):
     essential: tuple[bool, ...] = param(
         (), "For each of `nodes`: whether the line stops without it."
     )
+    peers: tuple[str, ...] = param(
+        (), "Line managers of the other hosts, by full name; their heartbeats are watched, too."
+    )
+    peer_hosts: tuple[str, ...] = param((), "Host of each of `peers`.")
     role: str = param("single", "What the host is for.", choices=("edge", "server", "single"))
     start_on_activate: bool = param(
         True, "Bring the nodes up at once; off: wait for the manage service."
@@ -45,8 +49,9 @@ class LineManagerParameters(CommandParameters):
         10.0, "The longest wait between two tries.", unit="s", ge=0.1, le=600.0
     )
     silent_after_s: float = param(
-        0.5,
-        "A node whose heartbeat is older than this is reported STALE.",
+        0.4,
+        "A node whose heartbeat is older than this is reported STALE; time in which its process, "
+        "or the line manager, found no free core is not counted.",
         unit="s",
         ge=0.2,
         le=60.0,

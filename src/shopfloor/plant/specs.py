@@ -187,7 +187,19 @@ def _line_manager_values(
         "node_types": [node.type for node, _ in managed],
         "groups": [process.name for _, process in managed],
         "essential": [process.essential for _, process in managed],
+        **_peers(plant, host),
     }
+
+
+def _peers(plant: Plant, host: str) -> dict[str, Any]:
+    """The line managers of the other hosts, and where they are."""
+    found = [
+        (plant.nodes[key].full_name, process.host)
+        for process in plant.processes.values()
+        for key in process.nodes
+        if process.host != host and not plant.nodes[key].row.managed
+    ]
+    return {"peers": [name for name, _ in found], "peer_hosts": [other for _, other in found]}
 
 
 def _typed(node: Node, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -365,7 +365,7 @@ class Supervisor:
                 slot.lock_files |= lock_files_of(slot.child.pid)
 
     def _watch(self) -> None:
-        """Condemn what is stuck or too large; a process that is being stopped has its own limits."""
+        """Condemn what is stuck or too large; once everything stops, there are limits for that."""
         now = time.monotonic()
         if now - self._watched_s < PERIOD_S or self._stop_steps is not None:
             return

@@ -1,8 +1,8 @@
 """What Linux knows of a process without asking it: its state, its memory, its waits for a core.
 
-Source: proc_pid_stat(5), proc_pid_statm(5), and Documentation/scheduler/sched-stats.rst of Linux for
-`schedstat`: time on a core, time ready to run without one, both in nanoseconds. A kernel without
-`schedstat` knows of no waits.
+Source: proc_pid_stat(5), proc_pid_statm(5), and Documentation/scheduler/sched-stats.rst of Linux
+for `schedstat`: time on a core, time ready to run without one, both in nanoseconds. A kernel
+without `schedstat` knows of no waits.
 """
 
 from __future__ import annotations

@@ -59,13 +59,14 @@ class Watch:
             "WATCHDOG_USEC": str(int(watchdog_s * 1e6)) if watchdog_s else "",
             "WATCHDOG_PID": "",
         }
+        self._core_wait: CoreWait | None = None
         self.begin(0)
 
     def begin(self, pid: int) -> None:
         """Watch the process `pid` from now on; what an earlier one said is forgotten."""
         self._hear()
         self._pid = pid
-        self._speaks = False
+        self._speaks = self._ends = False
         self._limit_s = self._watchdog_s
         self._status = ""
         self._looked_ns = self._clock_ns()
@@ -104,7 +105,7 @@ class Watch:
 
     def _moved(self) -> None:
         self._silent_s = 0.0
-        self._core_wait: CoreWait | None = None
+        self._core_wait = None
 
     def _hear(self) -> None:
         while True:
@@ -115,10 +116,10 @@ class Watch:
             for line in lines:
                 key, _, value = line.partition("=")
                 if key in ("READY", "WATCHDOG"):
-                    self._speaks = True
+                    self._speaks = not self._ends
                     self._moved()
                 elif key == "STOPPING":
-                    self._speaks = False
+                    self._speaks, self._ends = False, True
                 elif key == "STATUS":
                     self._status = value
                 elif key == "WATCHDOG_USEC" and value.isdecimal():

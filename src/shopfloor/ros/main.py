@@ -6,8 +6,10 @@ is inside its `try`. (The textbook `rclpy.spin` hung in 4 of 74 runs when SIGTER
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -50,13 +52,38 @@ class StopFlag:
         self.signal = number
 
 
+def watch_threads() -> list[str]:
+    """A list that gets the name of each thread that an exception ends; the traceback is printed.
+
+    A node without one of its threads would be alive in name only: its process has to end.
+    """
+    broken: list[str] = []
+
+    def on_exception(arguments: threading.ExceptHookArgs) -> None:
+        threading.__excepthook__(arguments)
+        if arguments.exc_type is not SystemExit:
+            broken.append(arguments.thread.name if arguments.thread else "unknown")
+
+    threading.excepthook = on_exception
+    return broken
+
+
+def first_stuck(nodes: Sequence[ShopfloorNode]) -> str:  # type: ignore[type-arg]
+    """The first node with a worker that does not get on, and which one; empty where all do."""
+    found = ((node.get_fully_qualified_name(), node.stuck()) for node in nodes)
+    return next((f"{name}: {text}" for name, text in found if text), "")
+
+
 def run_nodes(factories: Sequence[NodeFactory], args: Sequence[str] | None = None) -> int:
     """Run the nodes in one executor until a signal; returns the exit code.
 
     args: command line with the program's name first, `sys.argv` by default.
-    0 after a signal; 2 when a node or the middleware cannot be made, with the reason on stderr.
+    0 after a signal; 1 when a thread ended by an exception; 2 when a node or the middleware cannot
+    be made. The reason is on stderr.
     """
+    faulthandler.enable()  # who is aborted because it hangs says where
     stop = StopFlag()
+    broken = watch_threads()
     nodes: list[ShopfloorNode] = []  # type: ignore[type-arg]
     executor: Executor | None = None
     try:
@@ -72,13 +99,16 @@ def run_nodes(factories: Sequence[NodeFactory], args: Sequence[str] | None = Non
             executor.add_node(nodes[-1])
         watchdog = Watchdog()
         notify("READY=1")
-        while not stop and rclpy.ok():
-            watchdog.alive()
+        while not stop and not broken and rclpy.ok():
+            if stuck := first_stuck(nodes):
+                watchdog.withhold(stuck)
+            else:
+                watchdog.alive()
             try:
                 executor.spin_once(timeout_sec=SPIN_SLICE_S)
             except Exception:  # one callback's failure must not end the other nodes
                 traceback.print_exc()
-        return 0
+        return 1 if broken else 0
     except Exception as error:
         print(f"{sys.argv[0]}: cannot start: {type(error).__name__}: {error}", file=sys.stderr)
         return 2

@@ -34,7 +34,7 @@ from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.time import Time
 from rclpy.timer import Timer
-from shopfloor_msgs.msg import Heartbeat, WorkerProgress
+from shopfloor_msgs.msg import Heartbeat
 
 from shopfloor.ros.diagnostics import Diagnostics, Level, Status
 from shopfloor.ros.interfaces import Interface, interface
@@ -42,8 +42,9 @@ from shopfloor.ros.node_parameters import NodeParameters
 from shopfloor.ros.notify import patience
 from shopfloor.ros.parameters import BaseParameters
 from shopfloor.ros.polling import OutOfWaitSet, polled_qos, take_waiting
+from shopfloor.ros.progress import NodeProgress
 from shopfloor.ros.qos import HEARTBEAT_PERIOD_S, publisher_qos, subscription_qos
-from shopfloor.ros.worker import Done, Worker
+from shopfloor.ros.worker import JOB_LIMIT_S, Done, Worker
 
 P = TypeVar("P", bound=BaseParameters)
 T = TypeVar("T")
@@ -88,7 +89,7 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         self._cause = ""
         self._logged_ns: dict[str, int] = {}
         self._endpoints: list[tuple[Callable[[Any], Any], Any]] = []
-        self._workers: list[Worker[Any, Any]] = []
+        self._progress = NodeProgress(steady_ns)
         self._beats = 0
         self._diagnosed_ns = 0
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -100,6 +101,7 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         )
         self.host = self.params.host_name or socket.gethostname()
         self.diagnostics.add("state", self._state_status)
+        self.diagnostics.add("progress", self._progress.status)
         self._heartbeat_publisher = self._create_publisher(interface("heartbeat"))
         self._diagnostics_publisher = self._create_publisher(interface("diagnostics"))
         self._steady_timer(HEARTBEAT_PERIOD_S, self._beat)
@@ -273,16 +275,33 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         return condition
 
     def worker(
-        self, name: str, work: Callable[[T], R], deliver: Callable[[Done[T, R]], None]
+        self,
+        name: str,
+        work: Callable[[T], R],
+        deliver: Callable[[Done[T, R]], None],
+        limit_s: float = JOB_LIMIT_S,
     ) -> Worker[T, R]:
-        """A started worker thread, stopped at cleanup; `deliver` runs on the executor thread."""
+        """A started worker thread, stopped at cleanup; `deliver` runs on the executor thread.
+
+        A job that takes longer than `limit_s` counts as stuck, and its process is restarted.
+        """
+
+        def delivered(done: Done[T, R]) -> None:
+            if done.error is not None:
+                self._progress.broke(f"worker {name}", done.error)
+            deliver(done)
+
         box: list[Worker[T, R]] = []
         condition = self.guard(lambda: box[0].drain(), name)
-        worker = Worker(name, work, deliver, condition.trigger)
+        worker = Worker(name, work, delivered, condition.trigger, limit_s=limit_s)
         box.append(worker)
         worker.start()
-        self._workers.append(worker)
+        self._progress.workers.append(worker)
         return worker
+
+    def stuck(self) -> str:
+        """The worker that does not get on with its job, in words; empty where all do."""
+        return self._progress.stuck()
 
     def fault(self, event: str, cause: str) -> None:
         """Something went wrong and the node goes on: counted each time, logged now and then."""
@@ -299,10 +318,9 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         problems = self._declared.problems
         if problems:
             return self._failed("configure", "wrong parameters: " + "; ".join(problems))
-        with patience():  # a model may be loaded, or an engine built
-            if not self._attempt("configure", self.setup):
-                self._release()
-                return _FAILURE
+        if not self._attempt("configure", self.setup):
+            self._release()
+            return _FAILURE
         self._is_configured = True
         return _SUCCESS
 
@@ -346,7 +364,8 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
 
     def _attempt(self, what: str, hook: Callable[[], None], keep_cause: bool = False) -> bool:
         try:
-            hook()
+            with patience():  # a model may be loaded, an engine built, a device waited for
+                hook()
         except (NodeError, ValueError, OSError) as error:
             self._failed(what, str(error))
             return False
@@ -368,10 +387,11 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
 
     def _release(self) -> None:
         # Workers first: what they use is freed in `teardown`.
-        for worker in self._workers:
-            if not worker.stop():
-                self.get_logger().error(f"worker '{worker.name}' does not end; left behind")
-        self._workers.clear()
+        with patience():
+            for worker in self._progress.workers:
+                if not worker.stop():
+                    self.get_logger().error(f"worker '{worker.name}' does not end; left behind")
+        self._progress.workers.clear()
         self._attempt("cleanup", self.teardown, keep_cause=bool(self._cause))
         for destroy, endpoint in reversed(self._endpoints):
             destroy(endpoint)
@@ -404,12 +424,8 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
             pid=os.getpid(),
             lifecycle_state=self._state_machine.current_state[0],
             count=self._beats,
+            workers=self._progress.messages(),
         )
-        for worker in self._workers:
-            p = worker.progress()
-            message.workers.append(
-                WorkerProgress(name=p.name, done=p.done, busy=p.busy, busy_for_ms=p.busy_for_ms)
-            )
         self._heartbeat_publisher.publish(message)
 
     def _diagnose(self) -> None:
@@ -450,6 +466,7 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
             try:
                 callback(*arguments)
             except Exception as error:
+                self._progress.broke(f"callback {what}", error)
                 self.fault(f"callback {what}", f"{type(error).__name__}: {error}")
                 self.get_logger().debug(traceback.format_exc())
 

@@ -50,7 +50,7 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._period_s = watchdog_s() / 3.0
-        self._sent_s = float("-inf")
+        self._sent_s = self._said_s = float("-inf")
 
     def alive(self) -> bool:
         """Something was done; whether a sign of life went out now."""
@@ -59,6 +59,14 @@ class Watchdog:
             return False
         self._sent_s = now
         return notify("WATCHDOG=1")
+
+
+    def withhold(self, why: str) -> None:
+        """Work does not go on: say why, and give no sign of life."""
+        now = time.monotonic()
+        if self._period_s > 0.0 and now - self._said_s >= self._period_s:
+            self._said_s = now
+            notify(f"STATUS={why}")
 
 
 @contextmanager

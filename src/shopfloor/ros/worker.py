@@ -17,6 +17,9 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+JOB_LIMIT_S = 10.0
+"""Far above what a job takes on a host at its limit; whatever may take longer says so."""
+
 
 class LatestSlot(Generic[T]):
     """A queue of one: a new item replaces the one that still waits."""
@@ -65,12 +68,21 @@ class Done(Generic[T, R]):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a supervisor asks of a worker: is it moving?"""
+    """What a supervisor asks of a worker: is it moving? `limit_s`: longest time for one item."""
 
     name: str
     done: int
     busy: bool
     busy_for_ms: float
+    limit_s: float
+
+    @property
+    def stuck(self) -> str:
+        """In words, if it is busy with one item for longer than it may be; else empty."""
+        if self.busy_for_ms <= self.limit_s * 1e3:
+            return ""
+        took = f"on one job for {self.busy_for_ms / 1e3:.0f} s, allowed {self.limit_s:g} s"
+        return f"worker '{self.name}' is stuck: {took}"
 
 
 class Worker(Generic[T, R]):
@@ -79,6 +91,7 @@ class Worker(Generic[T, R]):
     name: thread name, seen in `top -H` and in diagnostics.
     wake: called from the worker thread when a result waits; must be thread-safe.
     max_results: results kept when nobody drains; beyond it the oldest is dropped and counted.
+    limit_s: longest time that one item may take before the worker counts as stuck.
     """
 
     def __init__(
@@ -89,8 +102,10 @@ class Worker(Generic[T, R]):
         wake: Callable[[], None],
         *,
         max_results: int = 16,
+        limit_s: float = JOB_LIMIT_S,
     ) -> None:
         self.name = name
+        self.limit_s = limit_s
         self._work = work
         self._deliver = deliver
         self._wake = wake
@@ -137,7 +152,7 @@ class Worker(Generic[T, R]):
         """How far the worker is; `busy_for_ms` grows while one item takes long."""
         since = self._busy_since_ns
         busy_for_ms = (time.monotonic_ns() - since) / 1e6 if since else 0.0
-        return Progress(self.name, self.done, bool(since), busy_for_ms)
+        return Progress(self.name, self.done, bool(since), busy_for_ms, self.limit_s)
 
     def _run(self) -> None:
         while not self._stopping:

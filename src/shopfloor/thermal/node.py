@@ -91,7 +91,8 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         self._commands = Commands(self)
         self._commands.serve("set_rung", self._set_rung, report=self._report, host=self.host)
         self._load_at_s = -math.inf
-        self._worker = self.worker("sensors", self._observe, self._observed)
+        # A sensor that hangs is this node's own matter; a restart would not move it.
+        self._worker = self.worker("sensors", self._observe, self._observed, limit_s=math.inf)
         self.steady_timer(params.sample_period_s, self._sample)
         self.steady_timer(PUBLISH_PERIOD_S, self._publish)
         self.diagnostics.add("temperature", self._temperature_status)
