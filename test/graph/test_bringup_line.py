@@ -140,7 +140,7 @@ def test_a_killed_process_comes_back_and_its_segments_go(graph: Graph, line: Lin
     line.up.wait_line("vision +\\* ended by SIGKILL")
     line.up.wait_line("vision +\\* removed \\d+ shared-memory files that it left behind")
     assert not [name for name in locks if (SHM_FOLDER / name).exists()]
-    line.wait(HostState.STATE_FAILED, "/line_1/gate: no heartbeat")
+    line.wait(HostState.STATE_FAILED, "/line_1/gate: ended by SIGKILL")
     report = line.wait(HostState.STATE_RUNNING)
     gate = line.status(report, "gate")
     assert gate.restarts == 1

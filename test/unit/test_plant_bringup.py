@@ -376,13 +376,23 @@ def test_time_without_a_core_is_not_counted_as_silence() -> None:
 def test_a_node_that_complains_degrades_the_host_until_it_has_been_quiet_for_a_while() -> None:
     graph = Graph()
     graph.up()
-    graph.core.complain("/l/camera", "device", "cable pulled", graph.now)
-    graph.core.complain("/l/nobody", "device", "not managed", graph.now)
-    assert graph.core.host_health(graph.now) == (HostHealth.DEGRADED, "/l/camera: cable pulled")
+    graph.core.complain("/l/camera", "progress", "exception", graph.now)
+    graph.core.complain("/l/nobody", "progress", "not managed", graph.now)
+    assert graph.core.host_health(graph.now) == (HostHealth.DEGRADED, "/l/camera: exception")
     graph.run(2.0)
-    assert graph.core.health("/l/camera", graph.now) == (Health.DEGRADED, "cable pulled")
+    assert graph.core.health("/l/camera", graph.now) == (Health.DEGRADED, "exception")
     graph.run(1.0)
     assert graph.core.host_health(graph.now) == (HostHealth.RUNNING, "")
+
+
+def test_what_a_node_is_there_to_tell_is_passed_on_and_no_fault_of_it() -> None:
+    graph = Graph()
+    graph.up()
+    graph.core.complain("/l/camera", "device", "cable pulled", graph.now)
+    assert graph.core.errors("/l/camera", graph.now) == {"device": "cable pulled"}
+    assert graph.core.host_health(graph.now) == (HostHealth.RUNNING, "")
+    graph.run(3.0)
+    assert graph.core.errors("/l/camera", graph.now) == {}
 
 
 def test_complaints_of_an_earlier_process_are_forgotten() -> None:

@@ -16,6 +16,9 @@ from enum import Enum, IntEnum
 # A heartbeat sent before an answer may be read after it; so long, the answer counts.
 SETTLE_S = 0.3
 
+PROGRESS = "progress"
+"""The check with which a node says that a callback or worker of it broke, or hangs."""
+
 ERROR_STANDS_S = 2.5
 """So long an error counts after a check told of it: checks report at 1 Hz, and flicker."""
 
@@ -300,9 +303,18 @@ class BringUp:
         if node.state is node.goal:
             if node.goal is not State.ACTIVE:
                 return Health.STOPPED, "as asked"
-            errors = "; ".join(self._errors(node, now_s))
-            return (Health.DEGRADED, errors) if errors else (Health.OK, "")
+            broken = self.errors(name, now_s).get(PROGRESS, "")
+            return (Health.DEGRADED, broken) if broken else (Health.OK, "")
         return Health.STARTING, f"{node.state.name.lower()}, on its way to {node.goal.name.lower()}"
+
+    def errors(self, name: str, now_s: float) -> dict[str, str]:
+        """What the node's checks complain about, by check.
+
+        Only the check of its progress makes a node DEGRADED: an empty camera folder or a hot
+        machine is what the node is there to tell, and no fault of the node.
+        """
+        rows = self.nodes[name].errors.items()
+        return {check: text for check, (text, at_s) in rows if now_s - at_s < ERROR_STANDS_S}
 
     def host_health(self, now_s: float) -> tuple[HostHealth, str]:
         """How the host's nodes are together, and why if they are not RUNNING."""
@@ -328,9 +340,6 @@ class BringUp:
         return HostHealth.RUNNING, ""
 
     # Inside --------------------------------------------------------------------------------------
-
-    def _errors(self, node: ManagedNode, now_s: float) -> list[str]:
-        return [text for text, at_s in node.errors.values() if now_s - at_s < ERROR_STANDS_S]
 
     def _has_rival(self, node: ManagedNode, now_s: float) -> bool:
         return now_s - node.rival_beat_s <= self._timing.silent_after_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,9 +18,9 @@ from rich.table import Table
 from shopfloor.plant.checks import check_plant
 from shopfloor.plant.claims import ClashError, claim
 from shopfloor.plant.console import LogPrinter
-from shopfloor.plant.environment import domain_id
+from shopfloor.plant.environment import domain_id, plant_environment
 from shopfloor.plant.paths import find_plant_file
-from shopfloor.plant.placement import ANY_HOST, THIS_HOST
+from shopfloor.plant.placement import ANY_HOST, THIS_HOST, select
 from shopfloor.plant.plant_file import Plant, load_plant
 from shopfloor.plant.problems import PlantError
 from shopfloor.plant.security import policy_xml
@@ -37,6 +38,7 @@ _EXAMPLES = """examples:
   python -m shopfloor.plant up --plant demo
   python -m shopfloor.plant up --plant /etc/shopfloor/plant.yaml --host jetson_1
   python -m shopfloor.plant up --plant demo --only board_camera board_inspector --domain-id 7
+  python -m shopfloor.plant status --plant demo
   python -m shopfloor.plant systemd --plant plant --host jetson_1 --output build/jetson_1
 
 FILE is a path, or the name of a file in config/. --host says whose processes run here: the host
@@ -52,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "up": _up,
         "check": _check,
         "specs": _specs,
+        "status": _status,
         "systemd": _systemd,
         "security": _security,
     }
@@ -79,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         ("up", "start the processes of a host and keep them running", THIS_HOST),
         ("check", "report everything that is wrong, start nothing", ANY_HOST),
         ("specs", "show the processes: nodes, command lines, environment", ANY_HOST),
+        ("status", "show how hosts and nodes are, live; exit code 1 if not all run", ANY_HOST),
         ("systemd", "write a host's systemd units, to be laid over its /", THIS_HOST),
         ("security", "write the plant's SROS 2 policy: what each node may do", ANY_HOST),
     ):
@@ -91,15 +95,23 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--output", required=True, metavar="DIR", help="where to write")
         if name == "systemd":
             verb.add_argument("--user", default=USER, help=f"who runs the nodes; default: {USER}")
+        if name == "status":
+            verb.add_argument("--once", action="store_true", help="print it once")
+            verb.add_argument(
+                "--wait", type=float, default=5.0, metavar="SECONDS",
+                help="with --once: wait so long for all to run; default: 5",
+            )  # fmt: skip
         if name in ("up", "specs"):
             verb.add_argument(
                 "--only", nargs="+", default=[], metavar="NODE", help="only these nodes"
             )
+        if name in ("up", "specs", "status"):
             verb.add_argument(
                 "--domain-id", type=_domain_id, metavar="N", help="ROS domain, 0 to 101"
             )
+        if name in ("up", "specs"):
             verb.add_argument("--log-level", choices=LOG_LEVELS, default="", help="of all nodes")
-        if name == "specs":
+        if name in ("specs", "status"):
             verb.add_argument("--json", action="store_true", help="all of it, for programs")
     return parser
 
@@ -195,6 +207,26 @@ def _security(options: argparse.Namespace) -> int:
         f"  ros2 security generate_artifacts -k {keystore} -p {path}"
     )
     return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    plant = load_plant(find_plant_file(options.plant))
+    os.environ.update(plant_environment(plant, (), options.domain_id))
+    from shopfloor.plant.status import show
+    from shopfloor.plant.status_node import StatusListener
+
+    stop = _StopSignals()
+    listener = StatusListener(plant, {p.host for p in select(plant, options.host)})
+    try:
+        return show(
+            listener.look,
+            once=options.once,
+            as_json=options.json,
+            wait_s=options.wait,
+            stopped=lambda: stop.count > 0,
+        )
+    finally:
+        listener.close()
 
 
 def _as_data(spec: ProcessSpec) -> dict[str, object]:

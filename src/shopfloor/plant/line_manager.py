@@ -337,6 +337,10 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
             group = self.params.groups[self.params.nodes.index(name)]
             values["last end"] = self._signs.last_end(group) or "none"
         level = _NODE_LEVELS.get(health, Level.WARN)
+        errors = self._core.errors(name, self._now_s())
+        if health is Health.OK and errors:
+            level = Level.WARN
+            cause = "; ".join(f"{check}: {text}" for check, text in errors.items())
         return Status(level, f"{health.name}: {cause}" if cause else health.name, values)
 
     def _hosts_status(self) -> Status:

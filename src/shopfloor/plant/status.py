@@ -96,7 +96,7 @@ class PlantStatus:
             table.add_row(
                 f"[bold]{host.host}[/]", host.role, "", f"[{style}]{host.state}[/]",
                 _number(host.age_s * 1e3), "", "", _number(host.cpu_percent), "",
-                "" if host.nodes else host.cause,
+                "" if any(node.cause for node in host.nodes) else host.cause,
             )  # fmt: skip
             for node in host.nodes:
                 table.add_row(*_cells(node))

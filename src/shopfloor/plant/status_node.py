@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -25,16 +25,16 @@ _WINDOW_S = 2.0
 
 
 class StatusListener:
-    """Listens to a plant; close it at the end. domain_id: None for the environment's."""
+    """Listens to `hosts` of a plant in the domain of the environment; close it at the end."""
 
-    def __init__(self, plant: Plant, domain_id: int | None = None) -> None:
+    def __init__(self, plant: Plant, hosts: Collection[str]) -> None:
         self._plant = plant.name
-        self._managers = _managers(plant)
+        managed = _managers(plant)
+        self._hosts = [host for host in plant.hosts if host in hosts]
+        self._managers = {host: managed[host] for host in self._hosts if host in managed}
         self._states: dict[str, tuple[HostState, float]] = {}
         self._beats: dict[str, list[tuple[float, Heartbeat]]] = {}
-        rclpy.init(
-            args=[], domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO
-        )
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         self._node = Node("plant_status", start_parameter_services=False, enable_rosout=False)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
@@ -50,7 +50,7 @@ class StatusListener:
         while (left := deadline - time.monotonic()) > 0.0:
             self._executor.spin_once(timeout_sec=left)
         now = time.monotonic()
-        return PlantStatus(self._plant, [self._host(host, now) for host in self._managers])
+        return PlantStatus(self._plant, [self._host(host, now) for host in self._hosts])
 
     def close(self) -> None:
         """End listening."""
@@ -74,9 +74,10 @@ class StatusListener:
 
     def _host(self, host: str, now: float) -> HostRow:
         if host not in self._states:
-            return HostRow(
-                host, "", "UNKNOWN", math.nan, math.nan, math.nan, "its line manager is not heard"
-            )
+            cause = "its line manager is not heard"
+            if host not in self._managers:
+                cause = "it has no line manager in the plant file"
+            return HostRow(host, "", "UNKNOWN", math.nan, math.nan, math.nan, cause)
         message, heard = self._states[host]
         age_s = now - heard
         if age_s > FRESH_S:
