@@ -1,6 +1,7 @@
 """Faults on demand in a real process: put on PYTHONPATH, it answers SIGUSR1 with the named fault.
 
-SHOPFLOOR_TEST_FAULT names a file with the kind of fault. Each is carried out where it would happen:
+SHOPFLOOR_TEST_FAULT names a file with the kind of fault; beside it, FILE.at gets the moment (steady
+clock, nanoseconds) at which it began. Each is carried out where it would happen:
 in a callback of the process's first node, on a worker of it, or on a thread of its own.
 """
 
@@ -10,6 +11,7 @@ import gc
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -72,10 +74,14 @@ def first_node() -> Any:
 
 def on_signal(number: int, frame: FrameType | None) -> None:
     """Plant the fault in a timer's callback, once."""
-    node, fault = first_node(), FAULTS[Path(os.environ["SHOPFLOOR_TEST_FAULT"]).read_text()]
+    file = Path(os.environ["SHOPFLOOR_TEST_FAULT"])
+    node, fault = first_node(), FAULTS[file.read_text()]
 
     def once() -> None:
         timer.cancel()
+        new = file.with_suffix(".new")
+        new.write_text(str(time.monotonic_ns()))
+        os.replace(new, file.with_suffix(".at"))
         fault()
 
     timer = node.steady_timer(0.01, once)
