@@ -51,7 +51,8 @@ cells:
       gate: {type: quality_gate}
       line_manager: {type: line_manager}
 processes:
-  gate: {host: this_machine, nodes: [gate], memory_mb: 500, restart: {limit: 1000, backoff_max_s: 0.5}}
+  gate:
+    {host: this_machine, nodes: [gate], memory_mb: 500, restart: {limit: 1000, backoff_max_s: 0.5}}
   manager: {host: this_machine, nodes: [line_manager]}
 """
 CASES = {
