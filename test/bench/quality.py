@@ -117,20 +117,20 @@ class Floor:
     def run(self, seconds: float) -> float:
         """Send for so long; returns the seconds that it took."""
         total, made = int(seconds * self.rate_hz), 0
-        start = time.monotonic()
+        start = ended = time.monotonic()
         with Progress(transient=True) as progress:
             task = progress.add_task("parts", total=total)
             while made < total or self._events:
                 now = time.monotonic()
                 while made < total and start + made / self.rate_hz <= now:
                     self._plan(f"part{made}", start + made / self.rate_hz)
-                    made += 1
+                    made, ended = made + 1, now
                 while self._events and self._events[0][0] <= now:
                     _, _, part_id, what = heapq.heappop(self._events)
                     self._send(part_id, what)
                 progress.update(task, completed=made)
                 time.sleep(0.001)
-        return time.monotonic() - start
+        return ended - start
 
     def _plan(self, part_id: str, at_s: float) -> None:
         rng = self._rng

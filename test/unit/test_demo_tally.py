@@ -72,6 +72,16 @@ def test_the_second_look_is_counted(tally: Tally) -> None:
     assert detail["refined"] == {"SCRAP": 1} and detail["age_ms"]["p50"] == 1000.0
 
 
+def test_what_left_the_belt_is_held_against_the_verdict_in_force(tally: Tally) -> None:
+    assert tally.summary(1.0)["reject_output"] is None
+    for part, left in (("caught", True), ("rejected", False), ("passed", True), ("escaped", False)):
+        tally.exit(part, left)
+    tally.late_reject("rejected")
+    assert tally.summary(1.0)["reject_output"] == {
+        "rejected": 2, "rejected_rightly": 1, "went_on": 2, "went_on_rightly": 1, "late_rejects": 1,
+    }  # fmt: skip
+
+
 def test_without_a_simulator_nothing_is_said_of_the_truth() -> None:
     tally = Tally()
     result(tally, "x", [])

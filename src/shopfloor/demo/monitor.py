@@ -18,7 +18,9 @@ from shopfloor_msgs.msg import (
     FrameInfo,
     HostState,
     InspectionResult,
+    PartExit,
     PartVerdict,
+    RejectCommand,
 )
 
 from shopfloor.demo.tally import Box, Part, Tally
@@ -33,7 +35,7 @@ _KEPT_KEYS = 200
 _WATCHED = (
     "frame_info",
     "inspection_result", "part_verdict", "part_truth", "camera_state", "host_state",
-    "annotated_compressed", "score_map_compressed", "detail_result",
+    "annotated_compressed", "score_map_compressed", "detail_result", "part_exit", "reject_command",
 )  # fmt: skip
 
 
@@ -126,6 +128,13 @@ class MonitorNode(Node):
             tuple(message.reasons),
             self._refinements.get(message.refinement, "NONE"),
         )
+
+    def _on_part_exit(self, _: str, message: PartExit) -> None:
+        self.tally.exit(message.part_id, message.rejected)
+
+    def _on_reject_command(self, _: str, message: RejectCommand) -> None:
+        if message.action == RejectCommand.ACTION_LATE_REJECT:
+            self.tally.late_reject(message.part_id)
 
     def _on_detail_result(self, _: str, message: DetailResult) -> None:
         model = f"{message.provenance.model}/{message.provenance.model_version}"

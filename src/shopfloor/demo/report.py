@@ -37,6 +37,7 @@ def write(path: Path, tally: Tally, summary: dict[str, Any], title: str) -> None
         _tiles(summary),
         _truth(summary["truth"]),
         _detail(summary["detail"]),
+        _reject_output(summary["reject_output"]),
         f"<h2>Failures and reviews ({len(worst)} pictures)</h2>",
         '<div class="gallery">' + "".join(_figure(part) for part in worst) + "</div>",
         "<h2>Stations</h2>",
@@ -100,6 +101,13 @@ def _detail(detail: dict[str, Any] | None) -> str:
     age = detail["age_ms"]
     rows.append(["exposure to answer, p50 and p99", f"{age['p50']:.0f} and {age['p99']:.0f} ms"])
     return "<h2>Second look</h2>" + _table(rows)
+
+
+def _reject_output(output: dict[str, int] | None) -> str:
+    if output is None:
+        return ""
+    rows = [[name.replace("_", " "), count] for name, count in output.items()]
+    return "<h2>Reject output, by the verdict in force</h2>" + _table(rows)
 
 
 def _stations(summary: dict[str, Any]) -> str:

@@ -93,6 +93,14 @@ def final(summary: dict[str, Any], tally: Tally, files: dict[str, str]) -> Group
         late = f", p50 {detail['age_ms']['p50'] / 1e3:.2f} s after exposure"
         table.add_row("second look", f"{_drops(detail['answers'])}{late}")
         table.add_row("parts refined", _drops(detail["refined"]))
+    output = summary["reject_output"]
+    if output is not None:
+        table.add_row(
+            "reject output",
+            f"{output['rejected_rightly']} of {output['rejected']} rejected parts rightly, "
+            f"{output['went_on_rightly']} of {output['went_on']} went on rightly; "
+            f"{output['late_rejects']} too late",
+        )
     table.add_row("frames dropped", _drops(summary["drops"]))
     for name, path in files.items():
         table.add_row(name, path)

@@ -38,6 +38,8 @@ class Part:
     picture: bytes = b""
     score_map: bytes = b""
     refinement: str = ""
+    left_belt: bool | None = None
+    late_reject: bool = False
 
 
 @dataclass
@@ -133,6 +135,14 @@ class Tally:
         part.refinement = "" if refinement == "NONE" else refinement
         return True
 
+    def exit(self, part_id: str, left_belt: bool) -> None:
+        """The part was at the reject output."""
+        self.part(part_id).left_belt = left_belt
+
+    def late_reject(self, part_id: str) -> None:
+        """The part had to leave the belt and could not."""
+        self.part(part_id).late_reject = True
+
     def detail(self, outcome: str, age_ms: float, model: str) -> None:
         """The detail tier answered a crop."""
         self.details[outcome] += 1
@@ -171,9 +181,25 @@ class Tally:
             }
             if self.details
             else None,
+            "reject_output": self._reject_output(),
             "stations": {name: _station(s) for name, s in sorted(self.stations.items())},
             "processes": [usage.__dict__ for usage in self.usage],
             "alarms": dict(self.alarms),
+        }
+
+    def _reject_output(self) -> dict[str, int] | None:
+        """Whether the right parts left the belt, by the verdict in force."""
+        gone = [part for part in self.parts.values() if part.left_belt is not None]
+        if not gone:
+            return None
+        off = [part for part in gone if part.left_belt]
+        on = [part for part in gone if not part.left_belt]
+        return {
+            "rejected": len(off),
+            "rejected_rightly": sum(part.verdict != "PASS" for part in off),
+            "went_on": len(on),
+            "went_on_rightly": sum(part.verdict == "PASS" for part in on),
+            "late_rejects": sum(part.late_reject for part in self.parts.values()),
         }
 
     def _truth(self, parts: list[Part]) -> dict[str, Any]:
