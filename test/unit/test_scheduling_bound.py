@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scheduling_problems import random_problem
 
 from shopfloor.scheduling.bound import earliest_ends, least_makespan, objective_bound
+from shopfloor.scheduling.checker import check
 from shopfloor.scheduling.decoder import Candidate, Decoder
-from shopfloor.scheduling.job_shop_files import job_shop
+from shopfloor.scheduling.job_shop_files import job_shop, read_job_shop
 from shopfloor.scheduling.local_search import Found, improve
 from shopfloor.scheduling.model import Model
 from shopfloor.scheduling.rules import LEAST_LOAD, RULES, dispatch
@@ -70,3 +71,12 @@ def test_a_plan_that_meets_the_bound_ends_the_search_at_once() -> None:
     solution = solve(job_shop("one", [[5, 3]], [[0, 1]]), 3600.0)
     assert solution.proven
     assert "search" not in solution.stages_ms
+
+
+def test_a_flexible_job_shop_ends_valid_and_within_its_bound() -> None:
+    text = "3 2\n2 2 1 3 2 5 1 2 4\n2 1 1 4 2 1 6 2 3\n1 2 1 5 2 2\n"
+    problem = read_job_shop("flexible", text)
+    solution = solve(problem, 4.0)
+    assert solution.best is not None and solution.baseline is not None
+    assert solution.refused == 0 and check(problem, solution.best.assignments) == []
+    assert solution.baseline.objective <= solution.best.value <= solution.bound + 1e-9

@@ -25,6 +25,7 @@ from shopfloor.scheduling.problem import Assignment, Problem
 
 _LENGTH = struct.Struct("<I")
 _TWO_ROUNDS_S = 8.0
+_FIRST_S = 10.0
 
 ANNEAL, NEIGHBOURHOODS, WHOLE = "local search", "cp-sat", "cp-sat whole"
 """What a process does; also the stage in reports."""
@@ -116,11 +117,14 @@ class _Search:
         candidate = self.decoder.candidate_of(plan)
         return None if candidate is None else Found(candidate, self.decoder.decode(candidate))
 
-    def report(self, found: Found, bound: float = math.inf) -> None:
-        """Tell the parent."""
+    def report(self, found: Found, bound: float = math.inf, stage: str = "") -> None:
+        """Tell the parent. stage: what has found it, if not what the process is for."""
         plan = self.decoder.assignments(found.schedule)
-        schedule = found.schedule
-        write(self.out, Report(self.task.role, plan, schedule.value, schedule.violation, bound))
+        value, violation = found.schedule.value, found.schedule.violation
+        write(self.out, Report(stage or self.task.role, plan, value, violation, bound))
+
+    def _annealed(self, found: Found) -> None:
+        self.report(found, stage=ANNEAL)
 
     def run(self) -> None:
         """Until the budget is spent or the best is proven."""
@@ -135,14 +139,18 @@ class _Search:
         else:
             from shopfloor.scheduling import large_neighbourhood
 
+            left = task.deadline - time.monotonic()
             if task.role == WHOLE:
+                if any(len(options) > 1 for options in self.decoder.model.options):
+                    # where operations choose machines CP-SAT begins slowly from the plan of a rule
+                    first = time.monotonic() + min(left / 4, _FIRST_S)
+                    start = improve(self.decoder, start, rng, first, self._annealed)
                 best, bound = large_neighbourhood.whole(
                     self.decoder, start, rng, task.deadline, self.report, task.workers
                 )
             else:
-                now = time.monotonic()
-                half = now + (task.deadline - now) / 2
-                start = improve(self.decoder, start, rng, half, self.report)
+                half = time.monotonic() + left / 2
+                start = improve(self.decoder, start, rng, half, self._annealed)
                 best = large_neighbourhood.search(
                     self.decoder, start, rng, task.deadline, self.report, self.incoming
                 )
