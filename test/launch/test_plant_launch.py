@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("launch", reason="ROS 2's `launch` is not installed")
-pytest.importorskip("launch_ros", reason="ROS 2's `launch_ros` is not installed")
 pytest.importorskip("shopfloor_msgs.msg", reason="the message types are not built")
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -27,7 +27,7 @@ from launch.substitutions import LaunchConfiguration
 from shopfloor.plant.claims import claim
 from shopfloor.plant.environment import domain_id
 from shopfloor.plant.paths import find_plant_file
-from shopfloor.plant.plant_file import load_plant
+from shopfloor.plant.plant_file import Plant, load_plant
 from shopfloor.plant.restart import RestartCounter
 from shopfloor.plant.specs import ProcessSpec, make_specs, shared_memory_warning
 
@@ -45,14 +45,25 @@ def plant_actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     def argument(name: str) -> str:
         return str(LaunchConfiguration(name).perform(context))
 
-    domain = argument("domain_id")
-    plant = load_plant(find_plant_file(argument("plant")))
-    specs = make_specs(
-        plant,
+    return spec_actions(
+        load_plant(find_plant_file(argument("plant"))),
         argument("host"),
         argument("only").replace(",", " ").split(),
-        domain_id=domain_id(domain) if domain else None,
+        domain=argument("domain_id"),
         log_level=argument("log_level"),
+    )
+
+
+def spec_actions(
+    plant: Plant, host: str, only: Sequence[str] = (), *, domain: str, log_level: str
+) -> list[LaunchDescriptionEntity]:
+    """Actions for the processes of `plant`; domain: as it was typed, empty for the plant's own."""
+    specs = make_specs(
+        plant,
+        host,
+        only,
+        domain_id=domain_id(domain) if domain else None,
+        log_level=log_level,
     )
     claims = claim(plant, specs)
     # The claims live as long as this process; the handler's reference keeps them.
