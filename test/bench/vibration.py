@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import gc
 import math
+import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,9 @@ import scipy.fft
 import scipy.stats
 import vibration_sets
 import yaml
+from rich.console import Console
 from rich.progress import track
+from rich.table import Table
 from scipy.signal import welch
 from table import Results
 from vibration_sets import RATE, STEP_NS, ZONES, N, machines
@@ -202,7 +206,6 @@ def _live(results: Results, seconds: int, block_s: float) -> None:
     """CPU of the node's process while 36 channels come in, in real time."""
     import os
     import subprocess
-    import sys
     import tempfile
 
     import rclpy
@@ -330,6 +333,22 @@ def main() -> None:
     for name in arguments.only:
         parts[name](results, arguments.quick)
     results.finish()
+    must_show(results)
+
+
+def must_show(results: Results) -> None:
+    """The figures that have an aim, and whether it was met; `flat` is within 1 MiB."""
+    shown = Table(title="aims")
+    for column in ("what", "figure", "aim", "met"):
+        shown.add_column(column)
+    for row in results.rows:
+        aim = re.fullmatch(r"(?:ratio )?(<=|>=)? ?([\d.e-]+)|flat", row.limit)
+        if aim is None:
+            continue
+        bound = float(aim[2]) if aim[2] else 1.0
+        met = row.value >= bound if aim[1] == ">=" else row.value <= bound
+        shown.add_row(row.key, f"{row.value:.4g} {row.unit}", row.limit, "yes" if met else "NO")
+    Console(width=None if sys.stdout.isatty() else 160).print(shown)
 
 
 if __name__ == "__main__":
