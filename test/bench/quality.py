@@ -346,6 +346,7 @@ def main() -> None:
                     f"over DDS and back, {len(times)} parts")  # fmt: skip
     results.add("CPU of the gate", 100.0 * used_s / took_s, "% of a core")
     rss = np.array([mb for _, mb in gate.rss_mb])
+    results.add("memory before the first part", float(rss[0]), "MB")
     results.add("memory at the end", float(rss[-1]), "MB", float(rss[len(rss) // 2]), "",
                 "baseline: half way")  # fmt: skip
     floor.close()
