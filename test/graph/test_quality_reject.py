@@ -172,31 +172,30 @@ def test_an_encoder_that_jumps_is_an_alarm_and_no_part_passes(graph: Graph) -> N
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(exposed_ns, 10**9)
         results.publish(message)
 
-    def until_reading(count: int) -> int:
-        """The belt stands still at `count` until the gate has read it for certain."""
-        stamp_ns = read(count)
-        seen = len(diagnostics)
-        graph.until(lambda: len(diagnostics) > seen + 3, "the gate to go on")
-        read(count)
-        return stamp_ns
+    def reject_output() -> Any:
+        return statuses(diagnostics, GATE)["reject output"]
 
-    stamp_ns = until_reading(1000)
-    result("bad", InspectionResult.VERDICT_FAIL, stamp_ns)
-    result("good", InspectionResult.VERDICT_PASS, stamp_ns)
-    graph.until(
-        lambda: any(
-            v.key == "on the way" and v.value == "2"
-            for v in statuses(diagnostics, GATE)["reject output"].values
-        ),
-        "two parts on the way",
-    )  # fmt: skip
-    read(900_000)  # the counter was reset
-    late = graph.until(lambda: [c for c in commands if c.action == LATE], "the alarm")
+    def is_read() -> bool:
+        read(1000)
+        return reject_output().message == "every part is followed"
+
+    graph.until(is_read, "the gate to have read the encoder")
+    stamp_ns = read(1000)
+
+    def on_the_way() -> bool:
+        result("bad", InspectionResult.VERDICT_FAIL, stamp_ns)
+        result("good", InspectionResult.VERDICT_PASS, stamp_ns)
+        return any(v.key == "on the way" and v.value == "2" for v in reject_output().values)
+
+    graph.until(on_the_way, "two parts on the way")
+
+    def alarms() -> list[RejectCommand]:
+        read(900_000)  # the counter was reset
+        return [c for c in commands if c.action == LATE]
+
+    late = graph.until(alarms, "the alarm")
     assert [c.part_id for c in late] == ["bad"] and "encoder jumped" in late[0].reason
-    graph.until(
-        lambda: "LATE_REJECT bad" in statuses(diagnostics, GATE)["reject output"].message,
-        "the alarm in /diagnostics",
-    )
+    graph.until(lambda: "LATE_REJECT bad" in reject_output().message, "the alarm in /diagnostics")
     assert not [c for c in commands if c.action == PASS], "a lost part gets no leave to go on"
 
 
@@ -223,8 +222,12 @@ def test_a_verdict_that_comes_too_late_is_an_alarm(graph: Graph) -> None:
         results.publish(message)
 
     exposed = graph.node.get_clock().now().to_msg()
-    result(InspectionResult.VERDICT_PASS, 1)
-    first = graph.until(lambda: commands and commands[0], "the part's command")
+
+    def first_command() -> RejectCommand | None:
+        result(InspectionResult.VERDICT_PASS, 1)
+        return commands[0] if commands else None
+
+    first = graph.until(first_command, "the part's command")
     assert (first.part_id, first.action) == ("p", PASS)
     result(InspectionResult.VERDICT_FAIL, 2)
     late = graph.until(lambda: len(commands) > 1 and commands[1], "the alarm")
