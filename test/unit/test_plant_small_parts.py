@@ -150,7 +150,7 @@ def test_an_unreadable_claim_is_still_a_claim(tmp_path: Path) -> None:
 def test_node_arguments() -> None:
     own = ["--node", "camera:c1", "--node", "inspector:/cell/i1"]
     arguments = [*own, "--ros-args", "-r", "__ns:=/x", "--node", "y"]
-    assert parse(arguments) == [
+    assert list(parse(arguments).nodes) == [
         NodeArgument("camera", "c1", None),
         NodeArgument("inspector", "i1", "/cell"),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -268,7 +267,7 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
             return Status(Level.STALE, "not active", values)
         if counters.last_frame_ns is None:
             return Status(Level.STALE, f"no frame from {self.params.camera} yet", values)
-        silent_s = (time.monotonic_ns() - counters.last_frame_ns) / 1e9
+        silent_s = (self.steady_ns() - counters.last_frame_ns) / 1e9
         if silent_s > self.params.silence_s:
             text = f"no frame from {self.params.camera} for {silent_s:.1f} s"
             return Status(Level.STALE, text, values)

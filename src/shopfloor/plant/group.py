@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shopfloor.plant.group_arguments import GroupArguments
 
 
 def main() -> int:
@@ -20,11 +24,11 @@ def main() -> int:
     from shopfloor.plant.parent import end_with_parent
 
     end_with_parent()
-    nodes = parse(sys.argv[1:])
+    arguments = parse(sys.argv[1:])
     factories = []
-    for node in nodes:
+    for node in arguments.nodes:
         try:
-            factories.append(factory(node))
+            factories.append(factory(node, **_surroundings(arguments)))
         except (ImportError, AttributeError) as error:
             print(f"group: the node type '{node.type}' cannot be loaded: {error}", file=sys.stderr)
             return 2
@@ -32,6 +36,17 @@ def main() -> int:
     from shopfloor.ros.main import run_nodes
 
     return run_nodes(factories)
+
+
+def _surroundings(arguments: GroupArguments) -> dict[str, Any]:
+    """Arguments of a node's class: empty but in a replay."""
+    if arguments.lock_step_ns is None:
+        return {}
+    from shopfloor.ros.lock_step import LockStep
+    from shopfloor.ros.timing import stop_stage_clock
+
+    stop_stage_clock()
+    return {"lock_step": LockStep(arguments.lock_step_ns, arguments.pictures)}
 
 
 if __name__ == "__main__":

@@ -33,8 +33,17 @@ def node_argument(text: str) -> NodeArgument:
     return NodeArgument(type_, name, namespace or None)
 
 
-def parse(arguments: Sequence[str]) -> list[NodeArgument]:
-    """The nodes of a command line (without the program's name); exits with 2 on a wrong one."""
+@dataclass(frozen=True)
+class GroupArguments:
+    """The command line. lock_step_ns: ROS time at which a replay begins that drives these nodes."""
+
+    nodes: tuple[NodeArgument, ...]
+    lock_step_ns: int | None
+    pictures: bool
+
+
+def parse(arguments: Sequence[str]) -> GroupArguments:
+    """A command line (without the program's name); exits with 2 on a wrong one."""
     own = list(arguments)
     if "--ros-args" in own:
         own = own[: own.index("--ros-args")]
@@ -51,16 +60,29 @@ def parse(arguments: Sequence[str]) -> list[NodeArgument]:
         metavar="TYPE:NAME",
         help="a node to run; repeat for more; the first one's callbacks come first",
     )
-    nodes: list[NodeArgument] = parser.parse_args(own).node
+    parser.add_argument(
+        "--lock-step",
+        type=int,
+        metavar="NS",
+        help="the nodes do nothing but what a replay asks for; it begins at this ROS time",
+    )
+    parser.add_argument(
+        "--pictures", action="store_true", help="with --lock-step: make annotated pictures too"
+    )
+    args = parser.parse_args(own)
+    nodes: list[NodeArgument] = args.node
     for index, node in enumerate(nodes):
         if any((node.name, node.namespace) == (n.name, n.namespace) for n in nodes[:index]):
             parser.error(f"two nodes are called '{node.name}'; a name is used once in a namespace")
-    return nodes
+    return GroupArguments(tuple(nodes), args.lock_step, args.pictures)
 
 
-def factory(node: NodeArgument) -> Callable[[], Any]:
-    """What makes the node; the class is imported now. Raises ImportError or AttributeError."""
+def factory(node: NodeArgument, **arguments: Any) -> Callable[[], Any]:
+    """What makes the node; the class is imported now. Raises ImportError or AttributeError.
+
+    arguments: further ones of the node's class.
+    """
     cls = load(node_type(node.type).node)
     if node.namespace is None:
-        return partial(cls, node.name)
-    return partial(cls, node.name, namespace=node.namespace)
+        return partial(cls, node.name, **arguments)
+    return partial(cls, node.name, namespace=node.namespace, **arguments)

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -164,6 +165,8 @@ def _parameter_file(plant: Plant, process: Process, all_processes: Sequence[Proc
             values.update(_line_manager_values(plant, process.host, managed))
         elif managed:
             values["autostart"] = False
+        if node.type == "recorder":
+            values["plant_file"] = str(Path(plant.lines.file).resolve())
         values.update(node.parameters)
         content[node.full_name] = {"ros__parameters": _typed(node, values)}
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

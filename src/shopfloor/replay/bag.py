@@ -6,10 +6,12 @@ out opens in `ros2 bag info/play`, Foxglove and the `rosbags` package.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,12 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
+
+SAVE_PERIOD_S = 1.0
+"""So much of a bag is lost when its process is killed, or the power fails."""
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 _NO_LIMIT = QosTime(0, 0)
@@ -59,11 +65,14 @@ def typestore(message_folders: Iterable[Path]) -> Typestore:
 class BagWriter:
     """Writes a bag on a thread of its own.
 
-    path: folder to make; must not exist. `put` never blocks: beyond 64 MiB that wait for the disk,
-    messages are dropped and counted in `dropped`. Raises BagError where the folder cannot be made.
+    path: folder to make; must not exist. custom: kept in the bag's metadata. `put` never blocks:
+    beyond 64 MiB that wait for the disk, messages are dropped and counted in `dropped`. Raises
+    BagError where the folder cannot be made.
     """
 
-    def __init__(self, path: Path, types: Typestore) -> None:
+    def __init__(
+        self, path: Path, types: Typestore, custom: Mapping[str, str] | None = None
+    ) -> None:
         self.path = path
         self.counts: Counter[str] = Counter()
         self.dropped = 0
@@ -77,6 +86,8 @@ class BagWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
             self._writer.open()
+            for key, value in (custom or {}).items():
+                self._writer.set_custom_data(key, value)
         except Exception as error:
             raise BagError(f"cannot write a bag at {path}: {error}") from error
         self._thread = threading.Thread(target=self._run, name="bag writer", daemon=True)
@@ -101,18 +112,30 @@ class BagWriter:
 
     def _run(self) -> None:
         try:
+            saved_s = time.monotonic()
             while (item := self._queue.get()) is not None:
                 topic, stamp_ns, data = item
                 with self._lock:
                     self._waiting_bytes -= len(data)
                 self._writer.write(self._connection(topic), stamp_ns, data)
                 self.counts[topic.name] += 1
+                if time.monotonic() - saved_s >= SAVE_PERIOD_S:
+                    self._save()
+                    saved_s = time.monotonic()
         except Exception as error:  # a full disk ends the recording, never the node
             self.error = f"{type(error).__name__}: {error}"
         try:
             self._writer.close()
         except Exception as error:
             self.error = self.error or f"{type(error).__name__}: {error}"
+
+    def _save(self) -> None:
+        """End the chunk and hand it to the disk: what comes after is lost in a power cut."""
+        storage = self._writer.storage
+        if isinstance(storage, McapWriter):
+            storage.close_chunk()
+            storage.bio.flush()
+            os.fdatasync(storage.bio.fileno())
 
     def _connection(self, topic: Topic) -> Connection:
         known = self._connections.get(topic.name)
@@ -121,13 +144,14 @@ class BagWriter:
                 topic.name,
                 topic.type,
                 typestore=self._types,
-                offered_qos_profiles=[_qos(topic.latched)],
+                offered_qos_profiles=[qos_profile(topic.latched)],
             )
             self._connections[topic.name] = known
         return known
 
 
-def _qos(latched: bool) -> Qos:
+def qos_profile(latched: bool) -> Qos:
+    """What a topic offered, for the bag's metadata."""
     return Qos(
         history=QosHistory.KEEP_LAST,
         depth=1 if latched else 100,

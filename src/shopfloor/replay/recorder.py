@@ -17,7 +17,13 @@ from shopfloor.ros.node import ShopfloorNode
 from shopfloor.ros.paths import message_folder
 
 _SEARCH_PERIOD_S = 0.5
-_IMAGES = {"image_compressed": ("camera", "all"), "annotated_compressed": ("annotated", "all")}
+_IMAGES = {
+    "image_compressed": ("camera", "all"),
+    "annotated_compressed": ("annotated", "all"),
+    "score_map_compressed": ("annotated", "all"),
+    "suspect_crop": ("crops", "annotated", "camera", "all"),
+}
+"""Rows with pictures, and the policies that record them."""
 
 
 class RecorderNode(ShopfloorNode[RecorderParameters]):
@@ -41,7 +47,8 @@ class RecorderNode(ShopfloorNode[RecorderParameters]):
         """Open a new bag."""
         local_time = self.get_clock().now().nanoseconds // 1_000_000_000
         name = self.params.name or _bag_name(local_time)
-        self._bag = BagWriter(Path(self.params.folder).expanduser() / name, self._types)
+        folder = Path(self.params.folder).expanduser()
+        self._bag = BagWriter(folder / name, self._types, self._about())
         self.get_logger().info(f"recording to {self._bag.path}")
         self._search()
 
@@ -59,6 +66,12 @@ class RecorderNode(ShopfloorNode[RecorderParameters]):
     def teardown(self) -> None:
         """No more reports."""
         self.diagnostics.remove("bag")
+
+    def _about(self) -> dict[str, str]:
+        plant_file = self.params.plant_file
+        if not plant_file:
+            return {}
+        return {"plant": Path(plant_file).expanduser().read_text(encoding="utf-8")}
 
     def _wanted(self, row: Interface) -> bool:
         if row.kind is not Kind.TOPIC or not row.record:

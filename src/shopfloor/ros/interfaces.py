@@ -142,9 +142,8 @@ INTERFACES: tuple[Interface, ...] = (
            "The boxes for tools that know vision_msgs; only where that package is there; lazy.",
            record=False),
     _topic("suspect_crop", "inspection/suspects", "shopfloor_msgs/msg/SuspectCrop", Qos.RESULTS,
-           "inspector", "detail_inspector mqtt_bridge",
-           "Neighbourhood of a suspect box, as JPEG.",
-           record=False),
+           "inspector", "detail_inspector mqtt_bridge recorder",
+           "Neighbourhood of a suspect box, as JPEG."),
     _topic("detail_result", "inspection/detail", "shopfloor_msgs/msg/DetailResult", Qos.RESULTS,
            "detail_inspector", "quality_gate recorder",
            "What the detail tier says of one crop: class and size, or why not."),
@@ -229,6 +228,8 @@ INTERFACES: tuple[Interface, ...] = (
              "scheduler", "", "Why an operation is where it is, and why not elsewhere."),
     _service("diff_plans", "diff_plans", "shopfloor_msgs/srv/DiffPlans", "scheduler", "",
              "What differs between two plans."),
+    replace(_service("replay_step", "{node}/replay_step", "shopfloor_msgs/srv/ReplayStep", "", "",
+                     "One step of a replay; only in processes started for one."), servers=()),
 )  # fmt: skip
 
 BY_KEY: dict[str, Interface] = {row.key: row for row in INTERFACES}
@@ -247,7 +248,7 @@ def markdown_table() -> str:
     lines = ["| name | kind | type | QoS | from | to | meaning |", "|---|---|---|---|---|---|---|"]
     for row in INTERFACES:
         everyone = {"*": "every node"}
-        servers = ", ".join(everyone.get(s, s) for s in row.servers)
+        servers = ", ".join(everyone.get(s, s) for s in row.servers) or "replayed nodes"
         clients = ", ".join(row.clients) or "tools"
         lines.append(
             f"| `{row.name}` | {row.kind.value} | `{row.type}` | {row.qos.value} | {servers} "

@@ -34,14 +34,15 @@ from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.time import Time
 from rclpy.timer import Timer
-from shopfloor_msgs.msg import Heartbeat
+from shopfloor_msgs.msg import Heartbeat, ReplayMessage
 
 from shopfloor.ros.diagnostics import Diagnostics, Level, Status
 from shopfloor.ros.interfaces import Interface, interface
+from shopfloor.ros.lock_step import LockStep, fill, from_messages
 from shopfloor.ros.node_parameters import NodeParameters
 from shopfloor.ros.notify import patience
 from shopfloor.ros.parameters import BaseParameters
-from shopfloor.ros.polling import OutOfWaitSet, polled_qos, take_waiting
+from shopfloor.ros.polling import OutOfWaitSet, at_once, polled_qos, take_waiting
 from shopfloor.ros.progress import NodeProgress
 from shopfloor.ros.qos import HEARTBEAT_PERIOD_S, publisher_qos, subscription_qos
 from shopfloor.ros.worker import JOB_LIMIT_S, Done, Worker
@@ -79,10 +80,18 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         name: str,
         *,
         steady_ns: Callable[[], int] = time.monotonic_ns,
+        lock_step: LockStep | None = None,
         **node_arguments: Any,
     ) -> None:
+        """steady_ns: the clock of watchdogs. lock_step: a replay drives this node.
+
+        With use_sim_time, ROS time takes the place of the steady clock: a replay that runs fast or
+        stands still must not look like a silence.
+        """
         super().__init__(name, **node_arguments)
-        self.steady_ns = steady_ns
+        self._lock_step = lock_step
+        self._sim_time = bool(self.get_parameter("use_sim_time").value)
+        self.steady_ns = self.now_ns if lock_step or self._sim_time else steady_ns
         self.diagnostics = Diagnostics(self.get_fully_qualified_name())
         self._is_configured = False
         self._is_active = False
@@ -107,10 +116,15 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         self._steady_timer(HEARTBEAT_PERIOD_S, self._beat)
         self._steady_timer(LEVEL_CHECK_PERIOD_S, self._diagnose)
         self._autostart_tries = 0
-        self._autostart_due_ns = self.steady_ns()
+        self._autostart_due_ns = time.monotonic_ns()
         self._autostart_timer: Timer | None = None
         if self.params.autostart:
             self._autostart_timer = self._steady_timer(0.05, self._autostart)
+        if lock_step is not None:
+            row = interface("replay_step")
+            self.create_service(
+                message_type(row.type), row.resolve(node=self.get_name()), self._step
+            )
 
     # Hooks -----------------------------------------------------------------------------------
 
@@ -143,6 +157,8 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
 
     def now_ns(self) -> int:
         """ROS time in nanoseconds: for data."""
+        if self._lock_step is not None:
+            return self._lock_step.now_ns
         return int(self.get_clock().now().nanoseconds)
 
     def stamp(self, ros_time_ns: int) -> Any:
@@ -151,6 +167,10 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
 
     def publisher(self, key: str, **names: str) -> Publisher:
         """A publisher of the interface table's row `key`, destroyed at cleanup."""
+        if self._lock_step is not None:
+            row = interface(key)
+            topic = self.resolve_topic_name(row.resolve(**names))
+            return self._stand_in(self._lock_step.publisher(row, topic))
         publisher = self._create_publisher(interface(key), **names)
         self._endpoints.append((self.destroy_publisher, publisher))
         return publisher
@@ -158,20 +178,17 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
     def subscription(self, key: str, callback: Callable[[Any], None], **names: str) -> Subscription:
         """A subscription by key; an exception in `callback` is counted and the node goes on."""
         row = interface(key)
-        subscription = self.create_subscription(
-            message_type(row.type),
-            row.resolve(**names),
-            self._guarded(callback, key),
-            subscription_qos(row.qos),
-        )
-        self._endpoints.append((self.destroy_subscription, subscription))
-        return subscription
+        return self._subscribe(row, row.resolve(**names), callback, raw=False)
 
     def poll(self, period_s: float, **callbacks: Callable[[Any, int], None]) -> None:
         """Subscriptions by key, taken in this order every `period_s`: cheap for many messages.
 
         callback(message, arrival_ns): arrival in the middleware, system time, 0: it does not tell.
         """
+        if self._lock_step is not None:
+            for key, callback in callbacks.items():
+                self.subscription(key, at_once(callback))
+            return
         sources = []
         for key, callback in callbacks.items():
             row, guarded = interface(key), self._guarded(callback, key)
@@ -192,15 +209,7 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         self, row: Interface, name: str, callback: Callable[[bytes], None]
     ) -> Subscription:
         """A subscription to `name` of the row's type that gives the serialised CDR bytes."""
-        subscription = self.create_subscription(
-            message_type(row.type),
-            name,
-            self._guarded(callback, row.key),
-            subscription_qos(row.qos),
-            raw=True,
-        )
-        self._endpoints.append((self.destroy_subscription, subscription))
-        return subscription
+        return self._subscribe(row, name, callback, raw=True)
 
     def service(self, key: str, callback: Callable[[Any, Any], Any], **names: str) -> Service:
         """A service by key; `callback(request, response)` returns the response.
@@ -263,8 +272,12 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
                 return
 
     def steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
-        """A timer on the steady clock, for watchdogs; destroyed at cleanup."""
-        timer = self._steady_timer(period_s, callback)
+        """A timer on the clock of `steady_ns`, for watchdogs; destroyed at cleanup."""
+        guarded = self._guarded(callback, callback.__name__)
+        if self._lock_step is not None:
+            return self._stand_in(self._lock_step.timer(period_s, guarded))
+        clock = self.get_clock() if self._sim_time else self._steady
+        timer = self.create_timer(period_s, guarded, clock=clock)
         self._endpoints.append((self.destroy_timer, timer))
         return timer
 
@@ -291,6 +304,10 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
                 self._progress.broke(f"worker {name}", done.error)
             deliver(done)
 
+        if self._lock_step is not None:
+            inline = self._lock_step.worker(name, work, delivered)
+            self._progress.workers.append(inline)
+            return inline
         box: list[Worker[T, R]] = []
         condition = self.guard(lambda: box[0].drain(), name)
         worker = Worker(name, work, delivered, condition.trigger, limit_s=limit_s)
@@ -306,7 +323,7 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
     def fault(self, event: str, cause: str) -> None:
         """Something went wrong and the node goes on: counted each time, logged now and then."""
         count = self.diagnostics.count(event, cause)
-        now = self.steady_ns()
+        now = time.monotonic_ns()
         if now - self._logged_ns.get(event, -_LOG_AGAIN_NS) >= _LOG_AGAIN_NS:
             self._logged_ns[event] = now
             self.get_logger().warning(f"{event} ({count} so far): {cause}")
@@ -392,6 +409,8 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
                 if not worker.stop():
                     self.get_logger().error(f"worker '{worker.name}' does not end; left behind")
         self._progress.workers.clear()
+        if self._lock_step is not None:
+            self._lock_step.forget_workers()
         self._attempt("cleanup", self.teardown, keep_cause=bool(self._cause))
         for destroy, endpoint in reversed(self._endpoints):
             destroy(endpoint)
@@ -399,7 +418,7 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         self._is_configured = False
 
     def _autostart(self) -> None:
-        if self.steady_ns() < self._autostart_due_ns:
+        if time.monotonic_ns() < self._autostart_due_ns:
             return
         if not self._is_configured:
             self.trigger_configure()
@@ -411,7 +430,7 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
             return
         wait_s = AUTOSTART_RETRY_S[min(self._autostart_tries, len(AUTOSTART_RETRY_S) - 1)]
         self._autostart_tries += 1
-        self._autostart_due_ns = self.steady_ns() + int(wait_s * 1e9)
+        self._autostart_due_ns = time.monotonic_ns() + int(wait_s * 1e9)
 
     # Sign of life -----------------------------------------------------------------------------
 
@@ -430,7 +449,7 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
 
     def _diagnose(self) -> None:
         statuses, changed = self.diagnostics.evaluate()
-        now = self.steady_ns()
+        now = time.monotonic_ns()
         if not changed and now - self._diagnosed_ns < DIAGNOSTICS_PERIOD_S * 1e9:
             return
         self._diagnosed_ns = now
@@ -447,7 +466,40 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
             return Status(Level.ERROR, f"{label}: " + "; ".join(self._declared.problems), values)
         return Status(Level.OK if self._is_active else Level.WARN, label, values)
 
+    # Replay ------------------------------------------------------------------------------------
+
+    def _step(self, request: Any, response: Any) -> Any:
+        """Serve ReplayStep; nothing else happens in this node meanwhile."""
+        lock_step = self._lock_step
+        assert lock_step is not None
+        response.active = self._is_active
+        if self._is_active:
+            until_ns = int(Time.from_msg(request.until).nanoseconds)
+            outputs = lock_step.run(list(from_messages(request.inputs)), until_ns)
+            response.outputs = [fill(ReplayMessage(), item) for item in outputs]
+            response.next_timer = self.stamp(lock_step.next_timer_ns)
+        response.listens, response.publishes = lock_step.listens, lock_step.publishes
+        return response
+
+    def _stand_in(self, endpoint: Any) -> Any:
+        assert self._lock_step is not None
+        self._endpoints.append((self._lock_step.remove, endpoint))
+        return endpoint
+
     # Small things -----------------------------------------------------------------------------
+
+    def _subscribe(
+        self, row: Interface, name: str, callback: Callable[[Any], None], *, raw: bool
+    ) -> Any:
+        guarded = self._guarded(callback, row.key)
+        if self._lock_step is not None:
+            topic, type_ = self.resolve_topic_name(name), message_type(row.type)
+            return self._stand_in(self._lock_step.subscribe(topic, type_, guarded, raw))
+        subscription = self.create_subscription(
+            message_type(row.type), name, guarded, subscription_qos(row.qos), raw=raw
+        )
+        self._endpoints.append((self.destroy_subscription, subscription))
+        return subscription
 
     def _create_publisher(self, row: Interface, **names: str) -> Publisher:
         return self.create_publisher(

@@ -159,18 +159,21 @@ class Worker(Generic[T, R]):
             item = self._slot.take(timeout_s=0.5)
             if item is None:
                 continue
-            started = self._busy_since_ns = time.monotonic_ns()
-            result: R | None = None
-            error: Exception | None = None
-            try:
-                result = self._work(item)
-            except Exception as caught:  # a bad item must never end the worker
-                error = caught
-                self.failed += 1
-            finished = time.monotonic_ns()
-            self._busy_since_ns = 0
-            self.done += 1
-            if len(self._results) == self._results.maxlen:
-                self.lost_results += 1
-            self._results.append(Done(item, result, error, started, finished))
+            self._do(item, time.monotonic_ns)
             self._wake()
+
+    def _do(self, item: T, now_ns: Callable[[], int]) -> None:
+        started = self._busy_since_ns = now_ns()
+        result: R | None = None
+        error: Exception | None = None
+        try:
+            result = self._work(item)
+        except Exception as caught:  # a bad item must never end the worker
+            error = caught
+            self.failed += 1
+        finished = now_ns()
+        self._busy_since_ns = 0
+        self.done += 1
+        if len(self._results) == self._results.maxlen:
+            self.lost_results += 1
+        self._results.append(Done(item, result, error, started, finished))

@@ -1,0 +1,182 @@
+"""A replay: yesterday's inputs through today's nodes in lock-step; what they say into a bag."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shopfloor.plant.plant_file import Plant
+from shopfloor.replay.bag import BagWriter, Topic, typestore
+from shopfloor.replay.bag_reader import BagReader
+from shopfloor.replay.board_files import BoardFiles
+from shopfloor.replay.fields import OutputHash
+from shopfloor.replay.plant_of_bag import ReplayError, choose, replay_specs
+from shopfloor.replay.sequencer import run
+from shopfloor.replay.stepped_processes import SteppedProcesses, free_domain
+from shopfloor.replay.topics import row_of
+from shopfloor.ros.interfaces import Qos
+from shopfloor.ros.paths import message_folder
+from shopfloor.ros.recorded import Recorded
+
+NOT_REPLAYED = frozenset({"heartbeat", "diagnostics"})
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to replay.
+
+    start_s, duration_s: the stretch of the bag, from its beginning; duration 0: to its end.
+    changes: parameters by node. state: state folder that the nodes begin with; None: an empty one.
+    """
+
+    bag: Path
+    plant: Plant
+    output: Path
+    nodes: Sequence[str] = ()
+    remap: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    start_s: float = 0.0
+    duration_s: float = 0.0
+    step_ms: float = 20.0
+    state: Path | None = None
+    pictures: bool = False
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a replay did. seconds: of the bag; wall_s: taken without the start of the processes."""
+
+    hashes: Mapping[str, str]
+    total_hash: str
+    inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
+    publishes: frozenset[str]
+    span_ns: tuple[int, int]
+    seconds: float
+    wall_s: float
+    start_s: float
+    steps: int
+
+
+def play(request: Request, progress: Callable[[float], None] = lambda seconds: None) -> Played:
+    """Run it. Raises ReplayError, BagError and PlantError."""
+    with BagReader(request.bag, dict(request.remap)) as reader:
+        return _play(request, reader, progress)
+
+
+def _play(request: Request, reader: BagReader, progress: Callable[[float], None]) -> Played:
+    start_ns = reader.start_ns + int(request.start_s * 1e9)
+    end_ns = reader.end_ns
+    if request.duration_s:
+        end_ns = min(end_ns, start_ns + int(request.duration_s * 1e9))
+    if start_ns >= end_ns:
+        seconds = (reader.end_ns - reader.start_ns) / 1e9
+        raise ReplayError(f"start {request.start_s:g} s; allowed: 0 to below {seconds:.1f} s")
+    nodes = choose(request.plant, request.nodes)
+    if not nodes:
+        raise ReplayError("the plant has no node that can be replayed")
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="replay_") as name, free_domain() as domain_id:
+        folder = Path(name)
+        board = BoardFiles(folder / "board")
+        specs = replay_specs(
+            request.plant, nodes, list(reader.types), request.changes, folder / "board"
+        )
+        _first_temperatures(reader, board, start_ns)
+        with SteppedProcesses(
+            specs, folder, domain_id, start_ns, state=request.state, pictures=request.pictures
+        ) as processes:
+            ready_s = time.monotonic()
+            kept = _Kept(request.output, reader)
+            publishes = frozenset[str]().union(*(node.publishes for node in processes.nodes))
+            inputs: Counter[str] = Counter()
+
+            def messages() -> Iterator[Recorded]:
+                topics = _input_topics(reader, processes, publishes)
+                for item in reader.messages(topics, start_ns, end_ns):
+                    if item.topic in publishes:  # of the board: for its temperatures alone
+                        board.update(reader.decoder()(item).zones)
+                        continue
+                    inputs[item.topic] += 1
+                    progress((item.stamp_ns - start_ns) / 1e9)
+                    yield item
+
+            try:
+                steps = run(
+                    processes.nodes, messages(), start_ns, int(request.step_ms * 1e6), kept.add
+                )
+            finally:
+                kept.close()
+    return Played(
+        kept.hash.by_topic,
+        kept.hash.total,
+        inputs,
+        kept.counts,
+        publishes,
+        (start_ns, end_ns),
+        (end_ns - start_ns) / 1e9,
+        time.monotonic() - ready_s,
+        ready_s - began_s,
+        steps,
+    )
+
+
+def _input_topics(
+    reader: BagReader, processes: SteppedProcesses, publishes: frozenset[str]
+) -> set[str]:
+    """What the nodes hear and none of them says, and the recorded temperatures."""
+    hears = frozenset[str]().union(*(node.listens for node in processes.nodes))
+    topics = {topic for topic in reader.types if topic in hears and topic not in publishes}
+    if not topics:
+        there = ", ".join(sorted(reader.types)) or "nothing"
+        raise ReplayError(f"the bag has nothing that these nodes listen to; it has: {there}")
+    return topics | {topic for topic in publishes & set(reader.types) if _is_thermal(topic)}
+
+
+def _is_thermal(topic: str) -> bool:
+    row = row_of(topic)
+    return row is not None and row.key == "thermal_state"
+
+
+def _first_temperatures(reader: BagReader, board: BoardFiles, start_ns: int) -> None:
+    """A board has its temperatures before anybody asks for them."""
+    topics = [topic for topic in reader.types if _is_thermal(topic)]
+    decode = reader.decoder()
+    for item in reader.messages(topics):
+        message = decode(item)
+        if message.zones:
+            board.update(message.zones)
+            if item.stamp_ns >= start_ns:
+                return
+
+
+class _Kept:
+    """The outputs, as a bag of their own and as hashes."""
+
+    def __init__(self, path: Path, reader: BagReader) -> None:
+        self.hash = OutputHash()
+        self.counts: Counter[str] = Counter()
+        self._types = typestore([message_folder("shopfloor_msgs")])
+        self._bag = BagWriter(path, self._types)
+
+    def add(self, item: Recorded) -> None:
+        row = row_of(item.topic)
+        assert row is not None, f"{item.topic} is not of the interface table"
+        message = self._types.deserialize_cdr(item.data, row.type)
+        self.hash.add(item.topic, item.stamp_ns, message)
+        self.counts[item.topic] += 1
+        topic = Topic(item.topic, row.type, latched=row.qos is Qos.STATE)
+        while not self._bag.put(topic, item.stamp_ns, item.data):
+            if self._bag.error:
+                raise ReplayError(f"{self._bag.path}: {self._bag.error}")
+            time.sleep(0.01)  # the disk is slower than the replay: wait, nothing may be lost
+
+    def close(self) -> None:
+        self._bag.close()
+        if self._bag.error:
+            raise ReplayError(f"{self._bag.path}: {self._bag.error}")

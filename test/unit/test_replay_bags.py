@@ -1,0 +1,93 @@
+"""Bags that were cut off: nothing but the last second is lost, and they can be made whole."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shopfloor.replay.bag import BagError, BagWriter, Topic, typestore
+from shopfloor.replay.bag_reader import BagReader
+from shopfloor.replay.cli import main
+from shopfloor.replay.repair import repair
+
+STRING = Topic("/a/string", "std_msgs/msg/String")
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from shopfloor.replay.bag import BagWriter, Topic, typestore
+bag = BagWriter(Path(sys.argv[1]), typestore([]))
+topic, n = Topic("/a/string", "std_msgs/msg/String"), 0
+while True:
+    bag.put(topic, n, b"\\0\\1\\0\\0" + (6).to_bytes(4, "little") + f"{n:05}".encode() + b"\\0")
+    n += 1
+    time.sleep(0.01)
+    if bag.path.joinpath(bag.path.name + ".mcap").stat().st_size > 5000:
+        print(n, flush=True)
+"""
+
+
+def string(text: str) -> bytes:
+    body = text.encode() + b"\0"
+    return b"\0\1\0\0" + len(body).to_bytes(4, "little") + body
+
+
+def write(path: Path, count: int = 3000) -> None:
+    bag = BagWriter(path, typestore([]))
+    dice = random.Random(1)
+    for n in range(count):
+        assert bag.put(STRING, n, string(f"{n} " + dice.randbytes(500).hex()))
+    bag.close()
+    assert not bag.error
+
+
+def texts(path: Path) -> list[int]:
+    with BagReader(path) as reader:
+        decode = reader.decoder()
+        return [int(decode(item).data.split()[0]) for item in reader.messages()]
+
+
+def test_a_bag_of_a_killed_writer_is_whole_but_for_its_last_second(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "bag")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert int(process.stdout.readline())  # a first part has reached the file
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with pytest.raises(BagError):
+        BagReader(tmp_path / "bag")
+    saved = repair(tmp_path / "bag", tmp_path / "whole")
+    assert saved.counts["/a/string"] > 0
+    found = texts(tmp_path / "whole")
+    assert found == list(range(len(found)))
+    assert 0 < len(found) == saved.counts["/a/string"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_cut_anywhere_what_came_before_is_saved(tmp_path: Path, seed: int) -> None:
+    write(tmp_path / "bag", 1500)
+    file = tmp_path / "bag" / "bag.mcap"
+    content = file.read_bytes()
+    cut = random.Random(seed).randrange(len(content) // 2, len(content))
+    file.write_bytes(content[:cut])
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    repair(tmp_path / "bag", tmp_path / "whole")
+    found = texts(tmp_path / "whole")
+    assert found == list(range(len(found)))
+    assert not found or len(found) >= 900 * (cut > 1_100_000)
+
+
+def test_the_command_repairs_beside_and_writes_over_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "bag", 10)
+    assert main(["repair", str(tmp_path / "bag")]) == 0
+    assert texts(tmp_path / "bag_repaired") == list(range(10))
+    assert main(["repair", str(tmp_path / "bag")]) == 2
+    assert main(["repair", str(tmp_path / "none")]) == 2
+    assert main(["run", str(tmp_path / "none")]) == 2

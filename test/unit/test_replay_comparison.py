@@ -1,0 +1,182 @@
+"""Comparing and hashing by fields: what counts is found and named, what does not is left out."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shopfloor.replay.bag import typestore
+from shopfloor.replay.comparison import Comparison, compare
+from shopfloor.replay.fields import OutputHash, flatten
+from shopfloor.replay.rules import Tolerance, covers
+from shopfloor.replay.topics import row_of
+from shopfloor.ros.interfaces import INTERFACES, Kind
+from shopfloor.ros.recorded import Recorded
+
+MSGS = Path(__file__).resolve().parents[2] / "msgs" / "msg"
+S = 1_000_000_000
+
+
+@pytest.fixture(scope="module")
+def types(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("types") / "shopfloor_msgs"
+    folder.mkdir()
+    (folder / "msg").symlink_to(MSGS)
+    return typestore([folder / "msg"])
+
+
+def empty(types: Any, name: str) -> Any:
+    """A message with every field at zero."""
+    cls = types.types[name]
+    values = {}
+    for field, kind in types.fielddefs[name][1]:
+        code, what = kind
+        code = int(code)
+        if code == 1:
+            values[field] = {"string": "", "bool": False}.get(
+                what[0], 0.0 if "float" in what[0] else 0
+            )
+        elif code == 2:
+            values[field] = empty(types, what)
+        else:
+            values[field] = []
+    return cls(**values)
+
+
+def result(types: Any, part: str, stamp_s: int, score: float = 0.5, verdict: int = 1) -> Any:
+    message = empty(types, "shopfloor_msgs/msg/InspectionResult")
+    message.part_id, message.score, message.verdict = part, score, verdict
+    message.header.stamp.sec = stamp_s
+    message.provenance.node = "/cell/inspector"
+    message.frame_age_ms = 20.0
+    return message
+
+
+def run(
+    before: Iterable[Any], now: Iterable[Any], topic: str = "/cell/inspection/result"
+) -> Comparison:
+    def recorded(messages: Iterable[Any]) -> tuple[list[Recorded], Any]:
+        kept = list(messages)
+        items = [Recorded(topic, (100 + i) * S, bytes([i])) for i in range(len(kept))]
+        return items, lambda item: copy.deepcopy(kept[item.data[0]])
+
+    old, decode_old = recorded(before)
+    new, decode_new = recorded(now)
+    return compare(old, new, decode_old, decode_new, (0, 1000 * S))
+
+
+def test_equal_but_for_latency(types: Any) -> None:
+    now = [result(types, "p1", 100)]
+    now[0].frame_age_ms = 400.0
+    now[0].provenance.configuration_sha256 = "other"
+    found = run([result(types, "p1", 100)], now)
+    assert found.is_equal and found.compared.total() == 1
+
+
+def test_a_change_is_named_by_node_part_and_field(types: Any) -> None:
+    found = run(
+        [result(types, "p1", 100), result(types, "p2", 101)],
+        [result(types, "p1", 100), result(types, "p2", 101, verdict=2)],
+    )
+    (d,) = found.differences
+    assert (d.node, d.part, d.field, d.before, d.now) == ("/cell/inspector", "p2", "verdict", 1, 2)
+    assert not found.is_equal
+
+
+@pytest.mark.parametrize(("score", "count"), [(0.54, 0), (0.56, 1), (math.nan, 1)])
+def test_scores_have_a_tolerance_and_nan_is_no_score(types: Any, score: float, count: int) -> None:
+    assert len(run([result(types, "p", 9)], [result(types, "p", 9, score)]).differences) == count
+
+
+def test_missing_extra_and_double_messages_are_differences(types: Any) -> None:
+    one, two = result(types, "p1", 100), result(types, "p2", 101)
+    assert [d.part for d in run([one, two], [one]).differences] == ["p2"]
+    assert [d.part for d in run([one], [one, two]).differences] == ["p2"]
+    assert [d.field for d in run([one], [one, one]).differences] == ["message"]
+
+
+def test_the_ends_of_a_bag_are_left_out(types: Any) -> None:
+    late = result(types, "late", 999)
+    found = run([result(types, "p", 100)], [result(types, "p", 100), late])
+    assert found.is_equal and found.at_the_edges == 1
+
+
+def test_order_does_not_matter_but_nothing_compared_is_not_equal(types: Any) -> None:
+    one, two = result(types, "p1", 100), result(types, "p2", 101)
+    assert run([one, two], [two, one]).is_equal
+    assert not run([], []).is_equal
+    assert not run([], [one]).is_equal
+
+
+def test_of_periodic_states_the_changes_count(types: Any) -> None:
+    def states(*rungs: int) -> list[Any]:
+        messages = []
+        for rung in rungs:
+            message = empty(types, "shopfloor_msgs/msg/ThermalState")
+            message.host, message.rung = "edge", rung
+            messages.append(message)
+        return messages
+
+    topic = "/cell/hosts/edge/thermal"
+    assert run(states(0, 0, 1, 1), states(0, 1), topic).is_equal
+    found = run(states(0, 0, 1), states(0, 2), topic)
+    assert [(d.field, d.before, d.now) for d in found.differences] == [("rung", 1, 2)]
+    assert len(run(states(0, 1, 0), states(0), topic).differences) == 2
+
+
+def test_tolerance_is_absolute_or_relative() -> None:
+    assert Tolerance(0.1).holds(1.0, 1.1 - 1e-9) and not Tolerance(0.1).holds(1.0, 1.2)
+    assert Tolerance(0, 0.01).holds(1000.0, 1009.0) and not Tolerance(0, 0.01).holds(0.0, 0.1)
+    assert Tolerance().holds(math.nan, math.nan) and not Tolerance(9.0).holds(math.nan, 1.0)
+    assert Tolerance().holds(math.inf, math.inf)
+
+
+def test_a_path_covers_what_lies_below_it_at_any_depth() -> None:
+    assert covers(("provenance.stages",), "evidence.provenance.stages.duration_ms")
+    assert not covers(("age_ms",), "frame_age_ms") and not covers(("a.b",), "a.c.b")
+
+
+def test_the_hash_sees_every_field_and_not_the_load_of_the_host(types: Any) -> None:
+    def of(message: Any, stamp_ns: int = 7) -> str:
+        outputs = OutputHash()
+        outputs.add("/x", stamp_ns, message)
+        return outputs.total
+
+    base = of(result(types, "p", 1))
+    assert of(result(types, "p", 1)) == base
+    for field in ("score", "frame_age_ms", "image_width", "reason"):
+        other = result(types, "p", 1)
+        setattr(other, field, "x" if field == "reason" else getattr(other, field) + 1)
+        assert of(other) != base, field
+    assert of(result(types, "p", 1), 8) != base
+    assert of(result(types, "p", 1, score=-0.0)) != of(result(types, "p", 1, score=0.0))
+    state = empty(types, "shopfloor_msgs/msg/ThermalState")
+    before = of(state)
+    state.load = copy.deepcopy(state.load)
+    name = next(n for n, v in vars(state.load).items() if isinstance(v, float))
+    setattr(state.load, name, 55.0)
+    assert of(state) == before
+
+
+def test_arrays_are_flattened_with_their_length(types: Any) -> None:
+    block = empty(types, "shopfloor_msgs/msg/VibrationBlock")
+    block.data = np.array([1.0, 2.0], np.float32)
+    found = {exact: value for _, exact, value in flatten(block)}
+    assert found["data[1]"] == 2.0 and found["data.length"] == 2
+    assert "header.stamp" in found and not any("UNIT_" in key for key in found)
+
+
+def test_every_topic_of_the_table_is_found_in_any_namespace() -> None:
+    for row in INTERFACES:
+        if row.kind is not Kind.TOPIC:
+            continue
+        name = row.resolve(**dict.fromkeys(row.placeholders, "thing")).lstrip("/")
+        for topic in (f"/{name}", f"/cell_1/{name}", f"/plant/cell_1/{name}"):
+            assert row_of(topic) is row, topic
+    assert row_of("/nothing/of/ours") is None
