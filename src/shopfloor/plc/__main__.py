@@ -1,10 +1,11 @@
-"""Keys and users for the OPC UA server: `python -m shopfloor.plc --help`."""
+"""Keys, users, mappings and schemas: `python -m shopfloor.plc --help`."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import getpass
+import json
 import os
 import secrets
 import socket
@@ -18,12 +19,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from shopfloor.plant.problems import PlantError
 from shopfloor.plc.mapping_file import load_mapping
 from shopfloor.plc.opcua import APPLICATION, password_hash
-from shopfloor.ros.interfaces import INTERFACES, Kind
+from shopfloor.ros.interfaces import BY_KEY, INTERFACES, Kind
 
 EXAMPLES = """\
 examples:
   python -m shopfloor.plc certificates /etc/shopfloor/plc --user plc1
   python -m shopfloor.plc check config/plc/plc1.yaml
+  python -m shopfloor.plc schema part_verdict
 """
 
 
@@ -76,6 +78,20 @@ def _check(args: argparse.Namespace) -> int:
     return 0
 
 
+def _schema(args: argparse.Namespace) -> int:
+    """Print the JSON Schema of a topic's messages."""
+    # Only here is ROS needed.
+    from shopfloor.ros.message_schema import json_schema
+    from shopfloor.ros.node import message_type
+
+    row = BY_KEY.get(args.key)
+    if row is None or row.kind is not Kind.TOPIC:
+        print(f"no topic '{args.key}' in docs/interfaces.md", file=sys.stderr)
+        return 1
+    print(json.dumps(json_schema(message_type(row.type)), indent=1))
+    return 0
+
+
 def _where(what: str, register: int | None, node: str) -> str:
     known = ["" if register is None else f"{what} {register}", node]
     return ", ".join(text for text in known if text)
@@ -99,6 +115,9 @@ def main(arguments: list[str] | None = None) -> int:
     check = verbs.add_parser("check", help="read a mapping and list what it holds")
     check.add_argument("file", type=Path)
     check.set_defaults(run=_check)
+    schema = verbs.add_parser("schema", help="JSON Schema of what mqtt_bridge sends for a topic")
+    schema.add_argument("key", help="as in docs/interfaces.md, for example part_verdict")
+    schema.set_defaults(run=_schema)
     args = parser.parse_args(arguments)
     return int(args.run(args))
 
