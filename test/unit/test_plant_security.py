@@ -121,6 +121,17 @@ def test_least_privilege_node_by_node() -> None:
         assert all("*" not in name.split("/")[1] for names in one.names.values() for name in names)
 
 
+def test_line_managers_of_all_hosts_hear_each_other() -> None:
+    plant = load_plant(config_folder() / "plant_cells.yaml")
+    heard = {
+        (end.node.name, end.name)
+        for end in endpoints(plant)
+        if end.row.key == "heartbeat" and not end.serves
+    }
+    assert ("edge_manager", "/plant/heartbeat") in heard
+    assert {("server_manager", f"/cell_{n}/heartbeat") for n in (1, 2, 3, 4)} <= heard
+
+
 SECURE = "security: {keystore: /etc/shopfloor/keystore}\nhosts:"
 
 

@@ -111,7 +111,7 @@ def _keys_of_mapping(name: str) -> set[str]:
 
 
 def _full_names(plant: Plant, node: Node, row: Interface, serves: bool, host: str) -> set[str]:
-    if row.key == "heartbeat" and not serves:  # a line manager listens in each cell of its host
+    if row.key == "heartbeat" and not serves:  # a line manager listens in several cells
         return {f"{namespace}/{row.name}" for namespace in _namespaces(plant, host)}
     choices = [_values(node, field, serves, host) for field in row.placeholders]
     return {
@@ -121,8 +121,13 @@ def _full_names(plant: Plant, node: Node, row: Interface, serves: bool, host: st
 
 
 def _namespaces(plant: Plant, host: str) -> set[str]:
-    placed = (process for process in plant.processes.values() if process.host == host)
-    return {plant.nodes[key].namespace for process in placed for key in process.nodes}
+    """Of the host's own nodes, and of the line managers of all hosts, who listen to each other."""
+    return {
+        plant.nodes[key].namespace
+        for process in plant.processes.values()
+        for key in process.nodes
+        if process.host == host or not plant.nodes[key].row.managed
+    }
 
 
 def _values(node: Node, field: str, serves: bool, host: str) -> list[str]:
