@@ -62,6 +62,8 @@ def test_the_simulated_line_is_inspected_and_reported(graph: Graph, tmp_path: Pa
     assert truth["parts_with_truth"] == summary["parts"]
     assert truth["caught"] + truth["escaped"] == truth["defective"]
     assert summary["alarms"] == {}
+    (heat,) = summary["thermal"].values()
+    assert heat["celsius"] > 40.0 and heat["rung_name"] in ("full", "careful")
     log = (output / "graph.log").read_text()
     assert "[ERROR]" not in log and "Traceback" not in log
     assert "data:image/jpeg" in (output / "report.html").read_text()

@@ -59,7 +59,7 @@ class Board:
                 self.restart()
 
     def restart(self) -> None:
-        self.trace.restart()
+        self.trace = Trace()
         self.forecast = None
 
 

@@ -21,9 +21,10 @@ from shopfloor_msgs.msg import (
     PartExit,
     PartVerdict,
     RejectCommand,
+    ThermalState,
 )
 
-from shopfloor.demo.tally import Box, Part, Tally
+from shopfloor.demo.tally import Box, Heat, Part, Tally
 from shopfloor.ros.interfaces import INTERFACES, Interface
 from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import subscription_qos
@@ -36,6 +37,7 @@ _WATCHED = (
     "frame_info",
     "inspection_result", "part_verdict", "part_truth", "camera_state", "host_state",
     "annotated_compressed", "score_map_compressed", "detail_result", "part_exit", "reject_command",
+    "thermal_state",
 )  # fmt: skip
 
 
@@ -140,6 +142,15 @@ class MonitorNode(Node):
         model = f"{message.provenance.model}/{message.provenance.model_version}"
         outcome = self._outcomes.get(message.outcome, "UNKNOWN")
         self.tally.detail(outcome, message.age_ms, model)
+
+    def _on_thermal_state(self, _: str, message: ThermalState) -> None:
+        self.tally.heat[message.host] = Heat(
+            celsius=round(message.board_temperature_celsius, 1),
+            headroom_celsius=round(message.headroom_celsius, 1),
+            rung=message.rung,
+            rung_name=message.rung_name,
+            steps=message.steps_down + message.steps_up,
+        )
 
     def _on_annotated_compressed(self, _: str, message: Any) -> None:
         part = self._pictured(message)

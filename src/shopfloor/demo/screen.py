@@ -35,6 +35,7 @@ def live(
     )
     for host, state, cause in hosts:
         head.append(f"  {host}: {state}{' (' + cause + ')' if cause else ''}", style="dim")
+    heat = [Text(f"board of {host}: {heat.text()}") for host, heat in tally.heat.items()]
     bar = ProgressBar(total=total_s, completed=min(elapsed_s, total_s), width=60)
     stations = Table("station", "frames", "age p50 ms", "age p99 ms", "infer ms", "drops",
                      title="stations", title_justify="left")  # fmt: skip
@@ -47,7 +48,7 @@ def live(
         truth = {True: "defective", False: "good", None: ""}[part.defective]
         why = part.reasons[0] if part.reasons else ""
         latest.add_row(part.part_id, Text(part.verdict, _COLOURS.get(part.verdict, "")), truth, why)
-    return Group(head, bar, stations, latest, processes(usage), *_alarms(tally))
+    return Group(head, bar, *heat, stations, latest, processes(usage), *_alarms(tally))
 
 
 def processes(usage: list[Usage]) -> Table:
@@ -101,6 +102,8 @@ def final(summary: dict[str, Any], tally: Tally, files: dict[str, str]) -> Group
             f"{output['went_on_rightly']} of {output['went_on']} went on rightly; "
             f"{output['late_rejects']} too late",
         )
+    for host, heat in tally.heat.items():
+        table.add_row(f"board of {host}", f"{heat.text()}, {heat.steps} steps")
     table.add_row("frames dropped", _drops(summary["drops"]))
     for name, path in files.items():
         table.add_row(name, path)

@@ -6,7 +6,7 @@ Pure data: the monitor feeds it from messages, tests feed it by hand.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,24 @@ class Usage:
     restarts: int
 
 
+@dataclass(frozen=True)
+class Heat:
+    """A host's board now: degrees Celsius, to its limit, and the rung that follows."""
+
+    celsius: float
+    headroom_celsius: float
+    rung: int
+    rung_name: str
+    steps: int
+
+    def text(self) -> str:
+        """One line for a person."""
+        return (
+            f"{self.celsius:.1f} C, {self.headroom_celsius:.1f} C to the limit, "
+            f"rung {self.rung} '{self.rung_name}'"
+        )
+
+
 class Tally:
     """Everything that the demo counts."""
 
@@ -76,6 +94,7 @@ class Tally:
         self.stations: dict[str, Station] = {}
         self.usage: list[Usage] = []
         self.alarms: Counter[str] = Counter()
+        self.heat: dict[str, Heat] = {}
         self.details: Counter[str] = Counter()
         self.detail_age_ms: list[float] = []
         self.detail_model = ""
@@ -182,6 +201,7 @@ class Tally:
             if self.details
             else None,
             "reject_output": self._reject_output(),
+            "thermal": {host: asdict(heat) for host, heat in sorted(self.heat.items())},
             "stations": {name: _station(s) for name, s in sorted(self.stations.items())},
             "processes": [usage.__dict__ for usage in self.usage],
             "alarms": dict(self.alarms),

@@ -150,7 +150,7 @@ INTERFACES: tuple[Interface, ...] = (
     _service("set_inspector_rung", "{inspector}/set_rung", "shopfloor_msgs/srv/SetInspectorRung",
              "inspector", "", "Serve at another rung of the ladder; the node stays active."),
     _topic("thermal_state", "hosts/{host}/thermal", "shopfloor_msgs/msg/ThermalState", Qos.STATE,
-           "thermal_watchdog", "inspector scheduler recorder",
+           "thermal_watchdog", "inspector scheduler recorder line_simulator",
            "How hot a host is, and the rung that follows; 2 Hz and at once on change."),
     _topic("temperature", "hosts/{host}/temperature/{zone}", "sensor_msgs/msg/Temperature",
            Qos.RESULTS, "thermal_watchdog", "",

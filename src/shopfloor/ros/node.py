@@ -290,13 +290,16 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
     def worker(
         self,
         name: str,
-        work: Callable[[T], R],
+        work: Callable[[T], R | None],
         deliver: Callable[[Done[T, R]], None],
+        *,
         limit_s: float = JOB_LIMIT_S,
+        period_s: float | None = None,
     ) -> Worker[T, R]:
         """A started worker thread, stopped at cleanup; `deliver` runs on the executor thread.
 
         A job that takes longer than `limit_s` counts as stuck, and its process is restarted.
+        period_s: it works this often by itself, see `Worker`.
         """
 
         def delivered(done: Done[T, R]) -> None:
@@ -310,7 +313,9 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
             return inline
         box: list[Worker[T, R]] = []
         condition = self.guard(lambda: box[0].drain(), name)
-        worker = Worker(name, work, delivered, condition.trigger, limit_s=limit_s)
+        worker = Worker(
+            name, work, delivered, condition.trigger, limit_s=limit_s, period_s=period_s
+        )
         box.append(worker)
         worker.start()
         self._progress.workers.append(worker)

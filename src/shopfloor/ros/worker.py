@@ -92,20 +92,24 @@ class Worker(Generic[T, R]):
     wake: called from the worker thread when a result waits; must be thread-safe.
     max_results: results kept when nobody drains; beyond it the oldest is dropped and counted.
     limit_s: longest time that one item may take before the worker counts as stuck.
+    period_s: where it is given, `work(None)` runs this often by itself; a result of None is no news
+    and wakes nobody.
     """
 
     def __init__(
         self,
         name: str,
-        work: Callable[[T], R],
+        work: Callable[[T], R | None],
         deliver: Callable[[Done[T, R]], None],
         wake: Callable[[], None],
         *,
         max_results: int = 16,
         limit_s: float = JOB_LIMIT_S,
+        period_s: float | None = None,
     ) -> None:
         self.name = name
         self.limit_s = limit_s
+        self._period_s = period_s
         self._work = work
         self._deliver = deliver
         self._wake = wake
@@ -155,25 +159,34 @@ class Worker(Generic[T, R]):
         return Progress(self.name, self.done, bool(since), busy_for_ms, self.limit_s)
 
     def _run(self) -> None:
+        due_s = time.monotonic()
         while not self._stopping:
-            item = self._slot.take(timeout_s=0.5)
-            if item is None:
+            wait_s = 0.5 if self._period_s is None else max(due_s - time.monotonic(), 0.0)
+            item = self._slot.take(timeout_s=wait_s)
+            if self._stopping or (item is None and self._period_s is None):
                 continue
-            self._do(item, time.monotonic_ns)
+            period_s = self._period_s or 0.0
+            due_s = max(due_s, time.monotonic() - period_s) + period_s
+            if not self._do(item, time.monotonic_ns):
+                continue
             self._wake()
 
-    def _do(self, item: T, now_ns: Callable[[], int]) -> None:
+    def _do(self, item: T | None, now_ns: Callable[[], int]) -> bool:
+        """Work on it; whether there is a result to collect."""
         started = self._busy_since_ns = now_ns()
         result: R | None = None
         error: Exception | None = None
         try:
-            result = self._work(item)
+            result = self._work(item)  # type: ignore[arg-type]
         except Exception as caught:  # a bad item must never end the worker
             error = caught
             self.failed += 1
         finished = now_ns()
         self._busy_since_ns = 0
         self.done += 1
+        if self._period_s is not None and result is None and error is None:
+            return False
         if len(self._results) == self._results.maxlen:
             self.lost_results += 1
-        self._results.append(Done(item, result, error, started, finished))
+        self._results.append(Done(item, result, error, started, finished))  # type: ignore[arg-type]
+        return True

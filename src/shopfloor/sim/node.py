@@ -17,6 +17,7 @@ from shopfloor.ros.node import NodeError, ShopfloorNode
 from shopfloor.sim.camera_device import CameraDevice
 from shopfloor.sim.faults import Timetable, parse_fault
 from shopfloor.sim.line import BeltSettings, Line, PictureQueue, Trigger
+from shopfloor.sim.node_board import SimulatedBoard
 from shopfloor.sim.parameters import LineSimulatorParameters
 from shopfloor.sim.parts import CLASS_NAMES
 from shopfloor.sim.reject_output import OutputSettings, RejectOutput, Window
@@ -76,6 +77,8 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
             self.steady_timer(_ENCODER_PERIOD_S, self._read_encoder)
         self._pictures = PictureQueue(self._settings, Scene(params.width, params.height))
         self._pictures.start()
+        if params.board_folder:
+            SimulatedBoard(self, params.board_folder, lambda: self.params.hall_celsius)
         self.diagnostics.add("belt", self._belt_status)
 
     def start(self) -> None:

@@ -48,6 +48,14 @@ class LineSimulatorParameters(BaseParameters):
         ge=0.0,
         le=60.0,
     )
+    board_folder: str = param(
+        "",
+        "Folder for the sensors of a simulated board that does the host's work, as the "
+        "system_root of a thermal_watchdog; relative: in the state folder. Empty: no board.",
+    )
+    hall_celsius: float = param(
+        22.0, "Temperature around the simulated board.", unit="C", ge=-20.0, le=60.0, live=True
+    )
     faults: tuple[str, ...] = param(
         (),
         "Faults of the camera as KIND@START+DURATION in seconds from activation or from this "

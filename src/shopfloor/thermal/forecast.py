@@ -1,53 +1,76 @@
 """Where a temperature is heading, from what its sensor said in the last minutes.
 
-The model is a body that follows its load and its surroundings with one time constant:
+A board of two masses behind a fan (`heat_model`) is fitted with Gaussian priors for each pair of
+time constants of a fixed grid, and the pairs are weighted by their evidence. No pair has to be
+right: the forecast is the mean over all that explain the samples, and their spread is its
+uncertainty. A step of the load is part of the model: the ladder tells of its own, others show as
+samples that leave the forecast of a moment before.
 
-    T(t) = a + b exp(-t / tau) + c t
-
-a: settling temperature now, b: what is left of the last change, c: drift of the surroundings. For
-a fixed tau this is linear, and with Gaussian priors on b and c (below) it is solved in closed form;
-the taus of a fixed grid are then weighted by their evidence. No tau has to be right: the forecast
-is the mean over all that explain the samples, and their spread is its uncertainty.
-
-Samples are averaged into bins of a second (weighted by their number), which takes out jitter and
-noise; gaps are bins that are missing. What a sensor of coarse steps cannot tell counts as noise.
+Samples are kept by bins of two seconds and by value, which takes out jitter; gaps are bins that are
+missing. What a coarse sensor tells is weighed by `quantised`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from shopfloor.thermal.heat_model import (
+    DRIFT,
+    REFERENCE_CELSIUS,
+    STEP_S,
+    Prior,
+    columns,
+    cooling,
+)
+from shopfloor.thermal.quantised import likeliest_sigma, pull
+
 FloatArray = npt.NDArray[np.float64]
+Row = tuple[float, float, float]
+"""Mean time in seconds, degrees Celsius, number of readings."""
 
 WINDOW_S = 300.0
-MIN_WINDOW_S = 30.0
-MIN_BINS = 8
-_END_BINS = 8
 HORIZON_S = 600.0
-TAUS_S: FloatArray = np.array([8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0])
+BIN_S = 2.0
+MIN_BINS = 6
+_COARSE_CELSIUS = 0.3
+"""Steps from which a sensor's rounding is modelled; finer ones drown in noise."""
 
-_B_SD_CELSIUS = 60.0
-_C_SD_CELSIUS_PER_S = 0.01
-"""Halls drift by less than a degree a minute; what is faster is the board itself."""
+_MISFIT_CELSIUS = 0.03
+"""No board is exactly one of two masses: what a fit may miss by anywhere."""
 
-_LEVEL_SD_CELSIUS = 200.0
-_GRID_S: FloatArray = np.arange(0.0, HORIZON_S + 2.0, 2.0, dtype=np.float64)
+_TRANSIENT_CELSIUS = 10.0
+_TRANSIENT_S = 10.0
+_TRUSTED_MISFIT = 0.3**2
+_STEP_UNSURE_S = 3.0
+"""How far off it may be right after a step, how fast that fades, how exactly its time is known."""
+
+_NEWTON_STEPS = 2
+_ROUGH_SIGMA = 0.25
+_PRECISION = Prior().precision()
+_GRID_S: FloatArray = np.arange(0.0, HORIZON_S + STEP_S, STEP_S, dtype=np.float64)
 _SPREAD_AT_S = 60.0
 _SPREAD_HALF_CELSIUS = 1.5
 """With this uncertainty a minute ahead the confidence is one half."""
+
+_LEFT_CELSIUS = 0.9
+_LEFT_AFTER_S = 6.0
+_FAN_SEEN_S = 60.0
+_FAN_MOVED = 0.02
 
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
     """A fit. Temperatures in degrees Celsius, times in seconds from the fit on.
 
-    temperature: now, without noise. settling: where it would stay with the present load and
-    surroundings. spread: standard deviation a minute ahead. confidence: 0..1.
+    temperature: now, without noise. settling: where it would be at the horizon with the present
+    load and surroundings, without their drift. spread: standard deviation a minute ahead.
+    confidence: 0..1.
     """
 
     temperature: float
@@ -79,121 +102,201 @@ class Trace:
 
     def __init__(self, window_s: float = WINDOW_S) -> None:
         self._window_s = window_s
-        self._bins: deque[tuple[float, float, int]] = deque()  # mean time, mean value, samples
-        self._open: list[tuple[float, float]] = []
-        self._open_at = -math.inf
+        # Start of each bin, and its rows: time, value, number of readings.
+        self._bins: deque[tuple[float, tuple[Row, ...]]] = deque()
+        self._open: dict[float, list[float]] = {}  # of each value: sum of times, readings
+        self._open_s = -math.inf
+        self._fans: deque[tuple[float, float]] = deque()
         self._resolution = math.inf
         self._last: float | None = None
-        self._within: deque[float] = deque(maxlen=60)  # variances within bins
+        self._step_at_s = -math.inf
+        self._step_before_s = -math.inf
+        self._said: deque[tuple[float, Forecast]] = deque(maxlen=10)
 
-    def add(self, now_s: float, celsius: float) -> None:
-        """One more sample."""
+    def add(self, now_s: float, celsius: float, fan: float = math.nan) -> None:
+        """One more sample. fan: share of its full speed, NaN: not known."""
         if self._last is not None and celsius != self._last:
             self._resolution = min(self._resolution, abs(celsius - self._last))
         self._last = celsius
-        second = math.floor(now_s)
-        if second != self._open_at:
+        start_s = now_s - now_s % BIN_S
+        if self._open_s != start_s:
             self._close()
-            self._open_at = second
-        self._open.append((now_s, celsius))
+            self._open_s = start_s
+            if not math.isnan(fan):
+                self._fans.append((now_s, fan))
+        sums = self._open.setdefault(celsius, [0.0, 0.0])
+        sums[0] += now_s
+        sums[1] += 1.0
 
-    def restart(self) -> None:
-        """The load changed: what came before says nothing about what comes."""
-        self._bins.clear()
-        self._open.clear()
-        self._open_at = -math.inf
+    def load_changed(self, now_s: float) -> None:
+        """The load changed by a step: the forecast keeps to what that means."""
+        self._step_before_s, self._step_at_s = self._step_at_s, now_s
+        self._said.clear()
 
     def forecast(self, now_s: float) -> Forecast | None:
-        """The forecast from `now_s` on; None while there are too few samples.
-
-        From the longest window that one model explains: load and fan change without notice.
-        """
-        while self._bins and self._bins[0][0] < now_s - self._window_s:
+        """The forecast from `now_s` on; None while there are too few samples."""
+        self._close()
+        start_s = max(now_s - self._window_s, self._step_before_s + 3.0 * _TRANSIENT_S)
+        while self._bins and self._bins[0][0] < start_s:
             self._bins.popleft()
+        while len(self._fans) > 1 and self._fans[1][0] < start_s:
+            self._fans.popleft()
         if len(self._bins) < MIN_BINS:
             return None
-        bins = np.array(self._bins)
-        times, values, counts = bins[:, 0] - now_s, bins[:, 1], bins[:, 2]
-        variance = self._noise_variance(counts)
-        window_s = self._window_s
-        while True:
-            recent = times >= -window_s
-            fit, residuals = _solve(times[recent], values[recent], variance[recent])
-            window_s /= 2.0
-            enough = int((times >= -window_s).sum()) >= 2 * MIN_BINS
-            if not enough or window_s < MIN_WINDOW_S or _explains(residuals, variance[recent]):
-                return fit
+        self._notice_step(now_s)
+        rows = np.array([row for _, bin_rows in self._bins for row in bin_rows], dtype=np.float64)
+        forecast = self._fit(rows[:, 0] - now_s, rows[:, 1], rows[:, 2], now_s)
+        if not self._said or now_s - self._said[-1][0] >= BIN_S * 0.9:
+            self._said.append((now_s, forecast))
+        return forecast
 
     def _close(self) -> None:
-        if not self._open:
+        """Keep what came since; of a fine sensor one row a bin is enough."""
+        rows = tuple((t / n, v, n) for v, (t, n) in self._open.items())
+        if not rows:
             return
-        times = [t for t, _ in self._open]
-        values = [v for _, v in self._open]
-        count = len(values)
-        mean = sum(values) / count
-        self._bins.append((sum(times) / count, mean, count))
-        if count > 1:
-            self._within.append(sum((v - mean) ** 2 for v in values) / (count - 1))
-        self._open.clear()
+        self._open = {}
+        if self._bins and self._bins[-1][0] == self._open_s:
+            rows = (*self._bins.pop()[1], *rows)
+        fine = self._resolution < _COARSE_CELSIUS
+        self._bins.append((self._open_s, (_mean(rows),) if fine else rows))
 
-    def _noise_variance(self, counts: FloatArray) -> FloatArray:
+    def _notice_step(self, now_s: float) -> None:
+        """A load that changed by itself: samples leave a forecast of a moment before."""
+        recent = [row for start_s, rows in self._bins if start_s >= now_s - 2.0 * BIN_S
+                  for row in rows]  # fmt: skip
+        if not recent or now_s - self._step_at_s < 3.0 * _TRANSIENT_S:
+            return
+        mean_s, mean, _ = _mean(recent)
+        for said_s, forecast in self._said:
+            if _LEFT_AFTER_S <= now_s - said_s <= 3.0 * _LEFT_AFTER_S:
+                allowed = _LEFT_CELSIUS + 2.0 * forecast.spread * (now_s - said_s) / _SPREAD_AT_S
+                if abs(mean - forecast.at(mean_s - said_s)) > allowed:
+                    self.load_changed(self._left_at(now_s, said_s, forecast))
+                    return
+
+    def _left_at(self, now_s: float, said_s: float, forecast: Forecast) -> float:
+        """When the samples were last within half of what tells a step."""
+        for start_s, rows in reversed(self._bins):
+            _, mean, _ = _mean(rows)
+            ahead_s = max(start_s + BIN_S / 2.0 - said_s, 0.0)
+            if start_s <= said_s or abs(mean - forecast.at(ahead_s)) < _LEFT_CELSIUS / 2.0:
+                return start_s + BIN_S / 2.0
+        return said_s
+
+    def _fit(
+        self, times: FloatArray, values: FloatArray, counts: FloatArray, now_s: float
+    ) -> Forecast:
+        start_s = STEP_S * math.floor(float(times[0]) / STEP_S)
+        step_s = self._step_at_s - now_s if self._step_at_s - now_s > start_s else -math.inf
+        grid_s = np.arange(start_s, STEP_S, STEP_S, dtype=np.float64)
+        fans = self._fan_at(grid_s + now_s)
+        design = columns(times, start_s, step_s, cooling(fans))
+        misfit = np.full(times.size, _MISFIT_CELSIUS**2)
+        passed = times - step_s
+        after = passed > -_STEP_UNSURE_S
+        misfit[after] += (
+            _TRANSIENT_CELSIUS * np.exp(-np.maximum(passed[after], 0.0) / _TRANSIENT_S)
+        ) ** 2
+        fit = self._newton(design, values, counts, misfit)
+
+        def curve(future: FloatArray) -> FloatArray:
+            share = cooling(np.concatenate([fans, future]))
+            return columns(_GRID_S, start_s, step_s, share)
+
+        future = np.full(_GRID_S.size + 1, fans[-1])
+        ahead = curve(future)
+        told = fit.share @ np.einsum("kni,ki->kn", ahead, fit.solution)
+        # Right after a step the readings are nearer to the truth than the fit is.
+        seen = np.where(misfit > _TRUSTED_MISFIT, values - REFERENCE_CELSIUS, fit.values)
+        per_celsius = self._fan_law(grid_s, fans, times, seen)
+        if per_celsius > 0.0:
+            rise = np.concatenate([told - told[0], [told[-1] - told[0]]])
+            ahead = curve(np.clip(fans[-1] + per_celsius * rise, 0.0, 1.0))
+            told = fit.share @ np.einsum("kni,ki->kn", ahead, fit.solution)
+        spread = fit.spread(ahead[:, int(_SPREAD_AT_S / STEP_S)])
+        steady = ahead[:, -1].copy()
+        steady[:, DRIFT] = ahead[:, 0, DRIFT]
+        settling = float(fit.share @ np.einsum("ki,ki->k", steady, fit.solution))
+        span_s = -float(times[0])
+        return Forecast(
+            temperature=REFERENCE_CELSIUS + float(told[0]),
+            slope_per_s=float(told[1] - told[0]) / STEP_S,
+            settling=REFERENCE_CELSIUS + settling,
+            spread=spread,
+            confidence=min(1.0, span_s / 20.0) / (1.0 + (spread / _SPREAD_HALF_CELSIUS) ** 2),
+            _curve=REFERENCE_CELSIUS + told,
+        )
+
+    def _newton(
+        self, design: FloatArray, values: FloatArray, counts: FloatArray, misfit: FloatArray
+    ) -> _Solution:
+        """The fit under the readings' own likelihood, from one that takes rounding as noise."""
         resolution = self._resolution if math.isfinite(self._resolution) else 1.0
-        within = sum(self._within) / len(self._within) if self._within else 0.0
-        return resolution**2 / 12.0 + (within + 1e-4) / counts
+        y = values - REFERENCE_CELSIUS
+        variance = (resolution**2 / 12.0 + _ROUGH_SIGMA**2) / counts + misfit
+        fit = _solve(design, y, 1.0 / (variance + resolution**2 / 12.0))
+        if resolution < _COARSE_CELSIUS:
+            off = np.median(np.abs(y - fit.values) * np.sqrt(counts))
+            return _solve(design, y, 1.0 / ((1.5 * float(off)) ** 2 / counts + misfit))
+        for _ in range(_NEWTON_STEPS):
+            sigma = likeliest_sigma(fit.values, y, counts, resolution)
+            seen, weight = pull(fit.values, y, counts, resolution, sigma)
+            fit = _solve(design, seen, 1.0 / (1.0 / weight + misfit))
+        return fit
+
+    def _fan_at(self, times_s: FloatArray) -> FloatArray:
+        """Share of full speed at each time; full speed where nothing tells."""
+        if not self._fans:
+            return np.ones_like(times_s)
+        seen = np.array(self._fans)
+        return np.asarray(np.interp(times_s, seen[:, 0], seen[:, 1]), dtype=np.float64)
+
+    def _fan_law(
+        self, grid_s: FloatArray, fans: FloatArray, times: FloatArray, fitted: FloatArray
+    ) -> float:
+        """How much faster the fan turns for each degree, from the last minute; 0: it does not."""
+        recent = grid_s > -_FAN_SEEN_S
+        fan = fans[recent]
+        if fan.size < 5 or float(np.ptp(fan)) < _FAN_MOVED or fan[-1] > 1.0 - _FAN_MOVED:
+            return 0.0
+        celsius = np.interp(grid_s[recent], times, fitted)
+        spread = float(((celsius - celsius.mean()) ** 2).sum())
+        slope = float(((celsius - celsius.mean()) * fan).sum()) / max(spread, 1e-6)
+        return min(max(slope, 0.0), 0.2)
 
 
-def _explains(residuals: FloatArray, variance: FloatArray) -> bool:
-    """Whether what a fit leaves is noise: not too much of it, and no run to one side at the end."""
-    deviation = math.sqrt(float(variance.mean()))
-    if math.sqrt(float((residuals**2).mean())) > 1.3 * deviation + 0.02:
-        return False
-    return abs(float(residuals[-_END_BINS:].mean())) <= 0.8 * deviation + 0.02
+def _mean(rows: Sequence[Row]) -> Row:
+    count = sum(n for _, _, n in rows)
+    return sum(t * n for t, _, n in rows) / count, sum(v * n for _, v, n in rows) / count, count
 
 
-def _solve(
-    times: FloatArray, values: FloatArray, variance: FloatArray
-) -> tuple[Forecast, FloatArray]:
-    """Bayesian mean over the grid of taus, and its residuals. times: seconds, now is 0; (n,)."""
-    span = max(-float(times[0]), 1.0)
-    mean = float(values.mean())
-    y = values - mean
-    weight = 1.0 / variance
-    # Columns: level now, what is left of the transient (1 where the window starts), drift.
-    decay = np.exp(-(times[None, :] + span) / TAUS_S[:, None])  # (k, n)
-    design = np.empty((TAUS_S.size, times.size, 3))
-    design[:, :, 0] = 1.0
-    design[:, :, 1] = decay
-    design[:, :, 2] = times
-    prior = np.array([_LEVEL_SD_CELSIUS, _B_SD_CELSIUS, _C_SD_CELSIUS_PER_S]) ** -2
+@dataclass(frozen=True, eq=False)
+class _Solution:
+    """share: evidence of each model (k,). solution (k, 7), covariance (k, 7, 7), values (n,)."""
+
+    share: FloatArray
+    solution: FloatArray
+    covariance: FloatArray
+    values: FloatArray
+
+    def spread(self, at: FloatArray) -> float:
+        """Standard deviation where the columns are `at`, (k, 7)."""
+        each = np.einsum("ki,ki->k", at, self.solution)
+        within = np.einsum("ki,kij,kj->k", at, self.covariance, at)
+        middle = (self.share * each).sum()
+        return math.sqrt(max(float((self.share * (within + (each - middle) ** 2)).sum()), 0.0))
+
+
+def _solve(design: FloatArray, y: FloatArray, weight: FloatArray) -> _Solution:
+    """Bayesian least squares of each model, (k, n, 7), weighed by evidence."""
     weighted = design * weight[None, :, None]
-    normal = np.swapaxes(design, 1, 2) @ weighted + np.diag(prior)  # (k, 3, 3)
-    right = np.swapaxes(weighted, 1, 2) @ y  # (k, 3)
-    covariance = np.linalg.inv(normal)
+    normal = np.swapaxes(design, 1, 2) @ weighted + _PRECISION
+    right = np.swapaxes(weighted, 1, 2) @ y
+    covariance = np.asarray(np.linalg.inv(normal), dtype=np.float64)
     solution = np.einsum("kij,kj->ki", covariance, right)
-    # Log evidence of each tau, but for what all have in common.
-    score = 0.5 * (np.einsum("ki,ki->k", right, solution) + np.log(np.linalg.det(covariance)))
-    share = np.exp(score - score.max())
+    # Log evidence of each model, but for what all have in common.
+    score = np.einsum("ki,ki->k", right, solution) - np.linalg.slogdet(normal)[1]
+    share = np.exp(0.5 * (score - score.max()))
     share /= share.sum()
-
-    a, b, c = solution[:, 0], solution[:, 1], solution[:, 2]
-    left = b * np.exp(-span / TAUS_S)
-    curve = mean + (share * a).sum() + (share * c).sum() * _GRID_S
-    curve = curve + (share * left) @ np.exp(-_GRID_S[None, :] / TAUS_S[:, None])
-    ahead = np.stack(
-        [np.ones_like(TAUS_S), np.exp(-(_SPREAD_AT_S + span) / TAUS_S),
-         np.full_like(TAUS_S, _SPREAD_AT_S)], axis=1,
-    )  # fmt: skip
-    each = np.einsum("ki,ki->k", ahead, solution)
-    within = np.einsum("ki,kij,kj->k", ahead, covariance, ahead)
-    middle = (share * each).sum()
-    spread = math.sqrt(float((share * (within + (each - middle) ** 2)).sum()))
-    residuals = y - share @ np.einsum("kni,ki->kn", design, solution)
-    forecast = Forecast(
-        temperature=float(curve[0]),
-        slope_per_s=float((share * (c - left / TAUS_S)).sum()),
-        settling=mean + float((share * a).sum()),
-        spread=spread,
-        confidence=min(1.0, span / 20.0) / (1.0 + (spread / _SPREAD_HALF_CELSIUS) ** 2),
-        _curve=curve,
-    )
-    return forecast, residuals
+    return _Solution(share, solution, covariance, share @ np.einsum("kni,ki->kn", design, solution))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from shopfloor.ros.diagnostics import Level, Status
 from shopfloor.ros.interfaces import interface
 from shopfloor.ros.main import run_node
 from shopfloor.ros.node import ShopfloorNode
+from shopfloor.ros.paths import state_folder
 from shopfloor.ros.worker import Done, Worker
 from shopfloor.thermal import messages
 from shopfloor.thermal.board import Board
@@ -40,6 +43,10 @@ from shopfloor.thermal.watchdog import (
 )
 
 PUBLISH_PERIOD_S = 0.5
+DECIDE_PERIOD_S = 0.25
+"""Readings that bring no news wait so long at most: each turn of the executor costs half a percent
+of what the node may use."""
+
 _LOAD_PERIOD_S = 5.0
 _RESULT_PERIOD_S = 0.1
 """Results are taken apart this often; a whole one costs a millisecond, and p99 needs no more."""
@@ -57,7 +64,9 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         self._observer: Observer | None = None
         self._watchdog: Watchdog | None = None
         self._commands: Commands | None = None
-        self._worker: Worker[float, Observation] | None = None
+        self._worker: Worker[None, Observation] | None = None
+        self._latest: Observation | None = None
+        self._news: Any = None
         self._seen: Observation | None = None
         self._verdict: Verdict | None = None
         self._load: HostUsage | None = None
@@ -69,7 +78,7 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
     def setup(self) -> None:
         """Find the sensors."""
         params = self.params
-        root = Path(params.system_root)
+        root = Path(state_folder(), params.system_root)
         self._rungs = params.rungs()
         self._nvml = Nvml() if params.nvml else None
         sensors = Sensors(
@@ -92,23 +101,30 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         self._commands.serve("set_rung", self._set_rung, report=self._report, host=self.host)
         self._load_at_s = -math.inf
         # A sensor that hangs is this node's own matter; a restart would not move it.
-        self._worker = self.worker("sensors", self._observe, self._observed, limit_s=math.inf)
-        self.steady_timer(params.sample_period_s, self._sample)
-        self.steady_timer(PUBLISH_PERIOD_S, self._publish)
-        self.diagnostics.add("temperature", self._temperature_status)
-        self.diagnostics.add("ladder", self._ladder_status)
-        self.diagnostics.add("host", self._host_status)
+        self._worker = self.worker(
+            "sensors",
+            self._observe,
+            self._observed,
+            limit_s=math.inf,
+            period_s=params.sample_period_s,
+        )
+        self._published_s = self._turned_s = -math.inf
+        self._waits = False
+        self.steady_timer(DECIDE_PERIOD_S, self._turn)
+        self._statuses: dict[str, Status] = {}
+        for check, ask in self._checks().items():
+            self.diagnostics.add(check, partial(self._asked, check, ask))
         found = ", ".join(sensor.name for sensor in sensors.sensors) or "none"
         self.get_logger().info(f"temperature sensors: {found}")
 
     def start(self) -> None:
         """The ladder begins anew; nothing is said before the sensors were read."""
-        self._seen = self._verdict = None
+        self._seen = self._verdict = self._latest = self._news = None
         self._watchdog = self._new_watchdog()
 
     def teardown(self) -> None:
         """Give the devices back."""
-        for check in ("temperature", "ladder", "host"):
+        for check in self._checks():
             self.diagnostics.remove(check)
         commands, self._commands = self._commands, None
         if commands is not None:
@@ -131,30 +147,48 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
 
     # Readings: worker ---------------------------------------------------------------------------
 
-    def _observe(self, now_s: float) -> Observation:
+    def _observe(self, _: None) -> Observation | None:
+        """Read; the executor is woken only for what it should hear at once."""
         observer = self._observer
         assert observer is not None
+        if not self.is_active:
+            return None
+        now_s = self._now_s()
         if now_s - self._load_at_s >= _LOAD_PERIOD_S:
             self._load_at_s = now_s
             self._load = host_usage(self.params.disk_folder)
-        return observer.observe(now_s)
+        seen = self._latest = observer.observe(now_s)
+        news = (
+            [(zone.sensor.name, zone.fault) for zone in seen.zones],
+            seen.board.throttle,
+            seen.board.over_current_events,
+        )
+        if news == self._news:
+            return None
+        self._news = news
+        return seen
 
     # Decisions: executor ------------------------------------------------------------------------
 
     def _now_s(self) -> float:
         return self.steady_ns() / 1e9
 
-    def _sample(self) -> None:
-        worker, now_s = self._worker, self._now_s()
-        if worker is None or not self.is_active:
+    def _turn(self) -> None:
+        """Decide on the latest reading; where one hangs, time alone makes the last one stale."""
+        if not self.is_active:
             return
-        if not worker.progress().busy:
-            worker.put(now_s)
-        # A reading that hangs brings no observation: time alone makes the last one stale.
-        if self._seen is not None and now_s - self._seen.at_s > 2 * self.params.sample_period_s:
+        now_s = self._now_s()
+        late = now_s - self._turned_s > 2.0 * DECIDE_PERIOD_S
+        self._turned_s = now_s
+        # Where this thread was not run, the sensors' thread was not either: not their fault.
+        self._waits = late and not self._waits
+        if self._latest is not None and not self._waits:
+            self._seen = self._latest
             self._decide(now_s)
+        if now_s - self._published_s >= PUBLISH_PERIOD_S - DECIDE_PERIOD_S / 2.0:
+            self._publish()
 
-    def _observed(self, done: Done[float, Observation]) -> None:
+    def _observed(self, done: Done[None, Observation]) -> None:
         if done.error is not None:
             self.fault("sensors", f"{type(done.error).__name__}: {done.error}")
         if done.result is not None and self.is_active:
@@ -187,6 +221,8 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         verdict = self._verdict
         if verdict is None or not self.is_active:
             return
+        self._published_s = self._now_s()
+        self._statuses.clear()
         self._states.publish(self._message(verdict))
         stamp = self._stamp(verdict.at_s)
         for zone in verdict.zones[: messages.MAX_ZONES]:
@@ -276,6 +312,19 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
             response.override_until = self._stamp(state.override.until_s)
 
     # /diagnostics -------------------------------------------------------------------------------
+
+    def _checks(self) -> dict[str, Callable[[], Status]]:
+        return {
+            "temperature": self._temperature_status,
+            "ladder": self._ladder_status,
+            "host": self._host_status,
+        }
+
+    def _asked(self, check: str, ask: Callable[[], Status]) -> Status:
+        """The answer of the last message that was published; the base asks five times a second."""
+        if check not in self._statuses:
+            self._statuses[check] = ask()
+        return self._statuses[check]
 
     def _temperature_status(self) -> Status:
         verdict = self._verdict

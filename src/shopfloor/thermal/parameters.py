@@ -20,11 +20,11 @@ class ThermalWatchdogParameters(CommandParameters):
     system_root: str = param(
         "/",
         "Folder with sys/ (and nvpmodel's files): / on a real host, another one for a simulated "
-        "board.",
+        "board; relative: in the state folder.",
     )
     nvml: bool = param(True, "Ask NVIDIA's driver for the GPUs of a server, where there is one.")
     sample_period_s: float = param(
-        0.15, "Time between two readings of the sensors.", unit="s", ge=0.05, le=0.5
+        0.125, "Time between two readings of the sensors.", unit="s", ge=0.05, le=0.5
     )
     ignore_zones: tuple[str, ...] = param(
         ("PMIC-Die*", "iwlwifi*"),

@@ -2,7 +2,7 @@
 
 Frozen is the hard one, as a temperature may well stand still. Two things tell it:
 - a sensor whose value changed with nearly every sample and does so no more: it is frozen as soon as
-  that is less likely than one in half a million;
+  that is less likely than one in a million, which takes five or six samples;
 - a coarse sensor that stands still while the board around it goes somewhere else.
 """
 
@@ -21,7 +21,10 @@ OFFLINE_BELOW_CELSIUS = -100.0
 """Drivers of switched-off sensors report -256 or -274 degrees."""
 
 PHYSICAL_CELSIUS = (-40.0, 150.0)
-_FROZEN_LOG_CHANCE = math.log(2e-6)
+_FROZEN_LOG_CHANCE = math.log(1e-6)
+_MEMORY = 480
+"""Samples from which a sensor's liveliness is known."""
+
 _LIVELY = 0.85
 """From this share of samples that differ from the one before, standing still means something."""
 
@@ -46,8 +49,9 @@ class ZoneTrust:
 
     def __init__(self, settings: TrustSettings) -> None:
         self._settings = settings
-        self._changes: deque[bool] = deque(maxlen=120)
+        self._changes: deque[bool] = deque(maxlen=_MEMORY)
         self._last: float | None = None
+        self._lively = 0
         self._same = 0
         self._changed_at_s = -math.inf
         self._peers_at_change = math.nan
@@ -88,8 +92,11 @@ class ZoneTrust:
         changed = value != self._last
         if changed or self._last is None:
             if self._last is not None:
-                self._changes.extend([False] * min(self._same, 16))
-                self._changes.append(True)
+                for changed_then in (*([False] * min(self._same, 16)), True):
+                    if len(self._changes) == _MEMORY:
+                        self._lively -= self._changes[0]
+                    self._changes.append(changed_then)
+                    self._lively += changed_then
             self._same = 0
             self._last, self._changed_at_s = value, now_s
             self._peers_at_change = peers_celsius
@@ -97,7 +104,7 @@ class ZoneTrust:
         self._same += 1
         count = len(self._changes)
         if count >= 60:
-            share = (sum(self._changes) + 0.5) / (count + 1.0)
+            share = (self._lively + 0.5) / (count + 1.0)
             if share >= _LIVELY and self._same * math.log1p(-share) < _FROZEN_LOG_CHANCE:
                 return True
         moved = abs(peers_celsius - self._peers_at_change)

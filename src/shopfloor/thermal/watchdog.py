@@ -28,6 +28,11 @@ CRITICAL_WITHIN_CELSIUS = 3.0
 _BOARD_PERIOD_S = 0.45
 _RESCAN_S = 10.0
 _FORECAST_PERIOD_S = 1.9
+_FAR_PERIOD_S = 7.9
+_NEAR_CELSIUS = 12.0
+_LEFT_CELSIUS = 2.0
+"""A zone that is far from its limit, or has none, and keeps to its forecast needs no fresh one."""
+
 _LATENCY_HOLD_S = 3.0
 _CLOCKS_HOLD_S = 2.0
 _OVER_CURRENT_SHOWN_S = 5.0
@@ -114,7 +119,7 @@ class Observer:
         self._load_changed = False
 
     def load_changed(self) -> None:
-        """The rung changed: forecasts start anew with the next observation. From any thread."""
+        """The rung changed: forecasts know of it with the next observation. From any thread."""
         self._load_changed = True
 
     def observe(self, now_s: float) -> Observation:
@@ -122,19 +127,20 @@ class Observer:
         if self._load_changed:
             self._load_changed = False
             for trace in self._traces.values():
-                trace.restart()
+                trace.load_changed(now_s)
             self._forecasts.clear()
-        if now_s - self._scanned_at_s >= _RESCAN_S:
+        rescan_s = _RESCAN_S if self._sensors.sensors else 1.0
+        if now_s - self._scanned_at_s >= rescan_s:
             self._scanned_at_s = now_s
             self._sensors.discover()
             self._board.discover()
         gpus = self._nvml.read() if self._nvml is not None else []
         readings = [*self._sensors.read(), *(gpu.temperature for gpu in gpus)]
         values = [r.celsius if r.fault is Fault.NONE else math.nan for r in readings]
-        zones = [self._zone(now_s, r, peers(values, i)) for i, r in enumerate(readings)]
         if now_s - self._board_at_s >= _BOARD_PERIOD_S:
             self._board_at_s = now_s
             self._reading = _with_gpus(self._board.read(), gpus)
+        zones = [self._zone(now_s, r, peers(values, i)) for i, r in enumerate(readings)]
         return Observation(now_s, tuple(zones), self._reading)
 
     def _zone(self, now_s: float, reading: Reading, peers_celsius: float) -> Zone:
@@ -147,9 +153,9 @@ class Observer:
         if fault is not Fault.NONE:
             return Zone(reading.sensor, math.nan, fault, now_s)
         trace = self._traces[name]
-        trace.add(now_s, reading.celsius)
+        trace.add(now_s, reading.celsius, self._reading.fan_percent / 100.0)
         at_s, forecast = self._forecasts.get(name, (-math.inf, None))
-        if now_s - at_s >= _FORECAST_PERIOD_S:
+        if now_s - at_s >= _forecast_period_s(reading, forecast):
             forecast = trace.forecast(now_s)
             self._forecasts[name] = now_s, forecast
         recent = self._recent.setdefault(name, deque(maxlen=3))
@@ -158,12 +164,19 @@ class Observer:
         return Zone(reading.sensor, reading.celsius, Fault.NONE, now_s, median, forecast)
 
 
+def _forecast_period_s(reading: Reading, forecast: Forecast | None) -> float:
+    limit, celsius = reading.sensor.limit_celsius, reading.celsius
+    near = forecast is None or abs(celsius - forecast.temperature) > _LEFT_CELSIUS
+    near = near or (celsius > limit - _NEAR_CELSIUS)
+    return _FORECAST_PERIOD_S if near else _FAR_PERIOD_S
+
+
 @dataclass(frozen=True)
 class WatchdogSettings:
     """See ThermalWatchdogParameters for each meaning."""
 
     required_zones: tuple[str, ...] = ()
-    stale_after_s: float = 0.8
+    stale_after_s: float = 0.7
     horizon_s: float = 120.0
     min_clock_fraction: float = 0.9
     expected_power_mode: str = ""
