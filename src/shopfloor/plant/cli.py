@@ -211,7 +211,9 @@ def _security(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     plant = load_plant(find_plant_file(options.plant))
-    os.environ.update(plant_environment(plant, (), options.domain_id))
+    os.environ.update(plant_environment(plant, (), next(iter(plant.hosts)), options.domain_id))
+    # The tool may run anywhere, on a machine that is none of the hosts, too.
+    os.environ["ROS_STATIC_PEERS"] = ";".join(plant.peers)
     from shopfloor.plant.status import show
     from shopfloor.plant.status_node import StatusListener
 
