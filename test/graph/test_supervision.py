@@ -123,7 +123,8 @@ def test_a_node_that_stays_down_degrades_the_line_and_status_shows_it(
     line.wait(HostState.STATE_DEGRADED, "/line_1/recorder: ended by SIGKILL; it stays down")
     assert line.up.process.poll() is None
     status = graph.python(
-        "-m", "shopfloor.plant", "status", "--plant", str(line.file), "--once", "--json"
+        *("-m", "shopfloor.plant", "status", "--plant", str(line.file)),
+        *("--once", "--json", "--wait", "30"),
     )
     assert status.wait() == 1, status.output
     (host,) = json.loads(status.output)["hosts"]

@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--once", action="store_true", help="print it once")
             verb.add_argument(
                 "--wait", type=float, default=5.0, metavar="SECONDS",
-                help="with --once: wait so long for all to run; default: 5",
+                help="with --once: wait so long for every host; default: 5",
             )  # fmt: skip
         if name in ("up", "specs"):
             verb.add_argument(

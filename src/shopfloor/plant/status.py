@@ -79,6 +79,11 @@ class PlantStatus:
         """Every host is RUNNING."""
         return all(host.state == "RUNNING" for host in self.hosts)
 
+    @property
+    def is_known(self) -> bool:
+        """Every host was heard."""
+        return all(host.state != "UNKNOWN" for host in self.hosts)
+
     def as_json(self) -> str:
         """For programs; what is not known is null."""
         return json.dumps(_finite(asdict(self)), indent=2)
@@ -139,14 +144,14 @@ def show(
 ) -> int:
     """Print the status, once or until `stopped`; 0 if all hosts are RUNNING at the end, else 1.
 
-    look(seconds): listen for so long and say how the plant is. Once: as soon as all is RUNNING, or
-    after `wait_s`.
+    look(seconds): listen for so long and say how the plant is. Once: as soon as every host was
+    heard, or after `wait_s`.
     """
     console = console or Console()
     status = look(1.0 / REFRESH_HZ)
     if once:
         deadline = time.monotonic() + wait_s
-        while not status.is_running and time.monotonic() < deadline and not stopped():
+        while not status.is_known and time.monotonic() < deadline and not stopped():
             status = look(1.0 / REFRESH_HZ)
         _print(status, as_json, console)
         return 0 if status.is_running else 1
