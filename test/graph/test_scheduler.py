@@ -85,7 +85,11 @@ def test_plans_commands_and_their_repeats(graph: Graph, tmp_path: Path) -> None:
     result = shop.call("set_machine_state", unknown).result
     assert result.reason == CommandResult.REASON_UNKNOWN_TARGET
 
-    job = shop.plans[-1].problem.jobs[-1].job_id
+    # What starts within the freeze horizon stays in a repair: take the job that begins last.
+    begins: dict[str, int] = {}
+    for a in shop.plans[-1].assignments:
+        begins[a.job_id] = min(begins.get(a.job_id, a.start.sec), a.start.sec)
+    job = max(begins, key=lambda job_id: begins[job_id])
     held = shop.call("hold_job", HoldJob.Request(command=shop.command(), job_id=job, hold=True))
     assert held.result.state == Job.STATE_HELD
     graph.until(
