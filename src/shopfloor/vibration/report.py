@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import math
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ class Story:
 def draw(story: Story, machine: Machine | None, zones: ZoneLimits | None) -> Figure:
     """The figure; parts of which nothing is known say so."""
     figure = Figure(figsize=(12, 13), layout="constrained")
+    _headline(figure, story)
     waveform, spectrum, envelope, trend, scores = figure.subplots(
         5, 1, height_ratios=(1, 1.2, 1.2, 1.3, 0.9)
     )
@@ -81,6 +83,20 @@ def draw(story: Story, machine: Machine | None, zones: ZoneLimits | None) -> Fig
         _empty(trend, "no judgement in this recording")
         _empty(scores, "")
     return figure
+
+
+def _headline(figure: Figure, story: Story) -> None:
+    """What somebody wants to know first: how is it, since when, what is it."""
+    health = story.latest
+    if health is None:
+        figure.suptitle(f"{story.machine_id}: no health was published", x=0.01, ha="left")
+        return
+    tier = int(health.tier)
+    lines = [f"{story.machine_id}: {TIERS[tier]}. {health.reason}", health.diagnosis_text]
+    lines += [c.text for c in health.contributions[:1] if c.text not in lines[0]]
+    words = "\n".join(textwrap.shorten(line, 130) for line in lines if line and line != lines[0])
+    headline = textwrap.shorten(lines[0], 110)
+    figure.suptitle(f"{headline}\n{words}", x=0.01, ha="left", color=_TIER_COLOURS[tier])
 
 
 def write(figure: Figure, story: Story, path: Path) -> tuple[Path, Path]:
