@@ -37,9 +37,9 @@ from table import Results
 
 from shopfloor.camera.capture import CaptureState
 from shopfloor.camera.node import CameraNode
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.frame_socket import FrameHeader, FrameReader
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import subscription_qos
 from shopfloor.sim.camera_device import CameraDevice
 

@@ -38,8 +38,8 @@ from shopfloor_msgs.msg import (
 from table import Results
 
 from shopfloor.plant.environment import transport_environment
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import publisher_qos, subscription_qos
 
 DEADLINE_S, DETAIL_DEADLINE_S = 0.5, 1.5

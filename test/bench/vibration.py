@@ -211,8 +211,8 @@ def _live(results: Results, seconds: int, block_s: float) -> None:
     import rclpy
     from rclpy.serialization import serialize_message
 
+    from shopfloor.ros.endpoint_node import message_type
     from shopfloor.ros.interfaces import interface
-    from shopfloor.ros.node import message_type
     from shopfloor.ros.qos import publisher_qos, subscription_qos
 
     os.environ.setdefault("ROS_DOMAIN_ID", "96")

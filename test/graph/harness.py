@@ -28,8 +28,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from shopfloor.plant.environment import transport_environment
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import subscription_qos
 
 ROOT = Path(__file__).resolve().parents[2]

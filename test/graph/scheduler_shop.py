@@ -12,8 +12,8 @@ from rclpy.publisher import Publisher
 from shopfloor_msgs.action import PlanSchedule
 from shopfloor_msgs.msg import Command
 
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import publisher_qos
 from shopfloor.sim.orders import factory
 

@@ -17,8 +17,8 @@ from shopfloor_msgs.srv import ManageLine
 from shopfloor.plant import bringup
 from shopfloor.plant.segments import SHM_FOLDER, lock_files_of
 from shopfloor.ros import commands
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.paths import models_folder
 from shopfloor.ros.qos import subscription_qos
 

@@ -14,11 +14,12 @@ from sensor_msgs.msg import Image
 from shopfloor_msgs.msg import FrameHandle, FrameInfo
 
 from shopfloor.ros import frame_handles, images
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.frame_endpoints import FramePublisher, FrameSubscription
 from shopfloor.ros.frame_ring import MAX_SLOTS, SHM_FOLDER, RingError
 from shopfloor.ros.frames import Frame, FrameHub
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import ShopfloorNode, message_type
+from shopfloor.ros.node import ShopfloorNode
 from shopfloor.ros.parameters import BaseParameters
 from shopfloor.ros.qos import publisher_qos
 

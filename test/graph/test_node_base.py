@@ -21,8 +21,8 @@ from harness import (
 )
 from rclpy.event_handler import SubscriptionEventCallbacks
 
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import INTERFACES, Kind, interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import publisher_qos, subscription_qos
 
 GATE = "/quality_gate"

@@ -8,8 +8,8 @@ import pytest
 from harness import ACTIVE, Graph, statuses
 from shopfloor_msgs.msg import FrameInfo, InspectionResult, PartVerdict
 
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import publisher_qos
 
 GATE = "/quality_gate"

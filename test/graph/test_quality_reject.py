@@ -12,8 +12,8 @@ from typing import Any
 from harness import ACTIVE, Graph, statuses
 from shopfloor_msgs.msg import BeltEncoder, InspectionResult, PartExit, PartVerdict, RejectCommand
 
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import publisher_qos
 
 GATE, BELT = "/quality_gate", "/line_simulator"

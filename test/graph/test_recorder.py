@@ -11,8 +11,8 @@ from rosbags.highlevel import AnyReader
 from shopfloor_msgs.msg import InspectionResult
 
 from shopfloor.replay.bag import read, typestore
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.paths import message_folder
 from shopfloor.ros.qos import publisher_qos
 

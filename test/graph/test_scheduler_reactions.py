@@ -20,8 +20,8 @@ from shopfloor_msgs.msg import (
 )
 from shopfloor_msgs.srv import CommitPlan, HoldJob
 
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.scheduling.problem_file import from_data
 from shopfloor.scheduling.solver import solve
 from shopfloor.sim.orders import factory

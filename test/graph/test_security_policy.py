@@ -15,8 +15,8 @@ from shopfloor.plant.endpoints import endpoints
 from shopfloor.plant.nodes import NODE_TYPES
 from shopfloor.plant.plant_file import Plant, load_plant
 from shopfloor.plant.security import Rights, rights_of
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import Kind, interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import subscription_qos
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))

@@ -15,8 +15,8 @@ from rclpy.time import Time
 from shopfloor_msgs.msg import CommandResult, ThermalState, ThermalZone
 from shopfloor_msgs.srv import SetRung
 
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import subscription_qos
 from shopfloor.sim.board_tree import ZONES, BoardTree
 from shopfloor.sim.thermal_plant import BoardSpec, ThermalPlant, throttling_from

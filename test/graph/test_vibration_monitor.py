@@ -19,8 +19,8 @@ from rclpy.time import Time
 from shopfloor_msgs.msg import Command, CommandResult, MachineHealth, SignalQuality
 from shopfloor_msgs.srv import AcknowledgeAlert, LearnBaseline
 
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import publisher_qos
 from shopfloor.sim.acquisition import ACQUISITION_FAULTS, Acquisition, RawBlock
 from shopfloor.sim.machines import MACHINES, MachineFault, MachineStream

@@ -16,8 +16,8 @@ from shopfloor_msgs.msg import FrameInfo, InspectionResult
 from visualization_msgs.msg import Marker, MarkerArray
 
 from shopfloor.ros import images
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import publisher_qos
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))

@@ -13,8 +13,8 @@ from harness import ACTIVATE, ACTIVE, CONFIGURE, Graph, statuses
 from shopfloor_msgs.msg import DetailResult, InspectionResult, PartVerdict, SuspectCrop
 
 from shopfloor.ros import images
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import publisher_qos
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from shopfloor.ros.frames import Frame, FrameHub
+from shopfloor.ros.lock_step import LockStep
 from shopfloor.ros.timing import RateMeter, Rolling, StageTimer
 from shopfloor.ros.worker import Done, LatestSlot, Worker
 
@@ -138,3 +139,38 @@ def test_rates_and_percentiles() -> None:
         with timer.stage(name):
             pass
     assert list(timer.stages_ms) == ["decode", "infer"]
+
+
+def test_a_worker_with_a_period_works_by_itself_and_only_news_wakes() -> None:
+    news, woken = [None, None, "first", None, "second"], threading.Event()
+    turns = iter(news)
+    delivered: list[str | None] = []
+    worker: Worker[None, str] = Worker(
+        "sensors",
+        lambda _: next(turns, None),
+        lambda done: delivered.append(done.result),
+        woken.set,
+        period_s=0.001,
+    )
+    worker.start()
+    while len(delivered) < 2:
+        assert woken.wait(10.0)
+        woken.clear()
+        worker.drain()
+    assert worker.stop()
+    worker.drain()
+    assert delivered == ["first", "second"]
+    assert worker.done >= len(news)
+
+
+def test_in_lock_step_a_period_is_a_tick_and_silence_is_no_result() -> None:
+    turns = iter([None, 7])
+    delivered: list[int | None] = []
+    lock_step = LockStep(0)
+    worker = lock_step.worker(
+        "sensors", lambda _: next(turns), lambda done: delivered.append(done.result), 0.125
+    )
+    worker.tick()
+    assert delivered == []
+    worker.tick()
+    assert delivered == [7]

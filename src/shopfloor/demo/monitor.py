@@ -25,8 +25,8 @@ from shopfloor_msgs.msg import (
 )
 
 from shopfloor.demo.tally import Box, Heat, Part, Tally
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import INTERFACES, Interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import subscription_qos
 
 _SEARCH_PERIOD_S = 0.25

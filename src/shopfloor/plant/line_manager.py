@@ -31,9 +31,10 @@ from shopfloor.plant.runner_state import RunnerStateReader
 from shopfloor.ros.command_service import Commands
 from shopfloor.ros.commands import Reason, Refused
 from shopfloor.ros.diagnostics import Level, Status
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
 from shopfloor.ros.main import run_node
-from shopfloor.ros.node import NodeError, ShopfloorNode, message_type
+from shopfloor.ros.node import NodeError, ShopfloorNode
 from shopfloor.ros.qos import subscription_qos
 
 TICK_S = 0.1

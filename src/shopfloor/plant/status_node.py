@@ -17,8 +17,8 @@ from shopfloor_msgs.msg import Heartbeat, HostState, NodeStatus
 from shopfloor.plant.bringup import Health, HostHealth, State
 from shopfloor.plant.plant_file import Plant
 from shopfloor.plant.status import FRESH_S, HostRow, NodeRow, PlantStatus, Progress
+from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.node import message_type
 from shopfloor.ros.qos import subscription_qos
 
 _WINDOW_S = 2.0

@@ -81,8 +81,8 @@ def _check(args: argparse.Namespace) -> int:
 def _schema(args: argparse.Namespace) -> int:
     """Print the JSON Schema of a topic's messages."""
     # Only here is ROS needed.
+    from shopfloor.ros.endpoint_node import message_type
     from shopfloor.ros.message_schema import json_schema
-    from shopfloor.ros.node import message_type
 
     row = BY_KEY.get(args.key)
     if row is None or row.kind is not Kind.TOPIC:

@@ -71,11 +71,12 @@ class StepWorker(Worker[T, R], Generic[T, R]):
     def __init__(
         self,
         name: str,
-        work: Callable[[T], R],
+        work: Callable[[T], R | None],
         deliver: Callable[[Done[T, R]], None],
         now_ns: Callable[[], int],
+        period_s: float | None,
     ) -> None:
-        super().__init__(name, work, deliver, wake=lambda: None)
+        super().__init__(name, work, deliver, wake=lambda: None, period_s=period_s)
         self._now_ns = now_ns
 
     def start(self) -> None:
@@ -89,6 +90,11 @@ class StepWorker(Worker[T, R], Generic[T, R]):
         self._do(item, self._now_ns)
         self.drain()
         return True
+
+    def tick(self) -> None:
+        """What a worker with a period does by itself when the period is over."""
+        self._do(None, self._now_ns)
+        self.drain()
 
 
 class LockStep:
@@ -126,10 +132,14 @@ class LockStep:
         return timer
 
     def worker(
-        self, name: str, work: Callable[[T], R], deliver: Callable[[Done[T, R]], None]
+        self,
+        name: str,
+        work: Callable[[T], R | None],
+        deliver: Callable[[Done[T, R]], None],
+        period_s: float | None = None,
     ) -> StepWorker[T, R]:
-        """A worker that works within the step."""
-        worker = StepWorker(name, work, deliver, lambda: self.now_ns)
+        """A worker that works within the step; one with a period wants a timer that ticks it."""
+        worker = StepWorker(name, work, deliver, lambda: self.now_ns, period_s)
         self._workers.append(worker)
         return worker
 

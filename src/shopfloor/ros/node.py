@@ -16,45 +16,32 @@ cause in the log and in /diagnostics, and the node stays alive.
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
-from rclpy.action import ActionServer, CancelResponse
-from rclpy.client import Client
-from rclpy.clock import Clock, ClockType
-from rclpy.guard_condition import GuardCondition
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.publisher import Publisher
-from rclpy.service import Service
-from rclpy.subscription import Subscription
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.time import Time
 from rclpy.timer import Timer
 from shopfloor_msgs.msg import Heartbeat, ReplayMessage
 
-from shopfloor.ros.diagnostics import Diagnostics, Level, Status
-from shopfloor.ros.interfaces import Interface, interface
+from shopfloor.ros.diagnostics import Level, Status
+from shopfloor.ros.endpoint_node import EndpointNode, message_type
+from shopfloor.ros.interfaces import interface
 from shopfloor.ros.lock_step import LockStep, fill, from_messages
 from shopfloor.ros.node_parameters import NodeParameters
 from shopfloor.ros.notify import patience
 from shopfloor.ros.parameters import BaseParameters
-from shopfloor.ros.polling import OutOfWaitSet, at_once, polled_qos, take_waiting
-from shopfloor.ros.progress import NodeProgress
-from shopfloor.ros.qos import HEARTBEAT_PERIOD_S, publisher_qos, subscription_qos
-from shopfloor.ros.worker import JOB_LIMIT_S, Done, Worker
+from shopfloor.ros.qos import HEARTBEAT_PERIOD_S
 
 P = TypeVar("P", bound=BaseParameters)
-T = TypeVar("T")
-R = TypeVar("R")
 
 DIAGNOSTICS_PERIOD_S = 1.0
 LEVEL_CHECK_PERIOD_S = 0.2
 AUTOSTART_RETRY_S = (0.5, 1.0, 2.0, 5.0)
-_LOG_AGAIN_NS = 5_000_000_000
 
 _SUCCESS = TransitionCallbackReturn.SUCCESS
 _FAILURE = TransitionCallbackReturn.FAILURE
@@ -64,13 +51,7 @@ class NodeError(RuntimeError):
     """A transition cannot be made; the message is the cause that a person reads."""
 
 
-def message_type(interface_type: str) -> Any:
-    """The class of `package/msg/Name`, `package/srv/Name` or `package/action/Name`."""
-    package, kind, name = interface_type.split("/")
-    return getattr(importlib.import_module(f"{package}.{kind}"), name)
-
-
-class ShopfloorNode(LifecycleNode, Generic[P]):
+class ShopfloorNode(EndpointNode, Generic[P]):
     """A managed node. See the module's text for the hooks; `params` holds the parameters."""
 
     PARAMETERS: ClassVar[type[BaseParameters]] = BaseParameters
@@ -88,20 +69,12 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         With use_sim_time, ROS time takes the place of the steady clock: a replay that runs fast or
         stands still must not look like a silence.
         """
-        super().__init__(name, **node_arguments)
-        self._lock_step = lock_step
-        self._sim_time = bool(self.get_parameter("use_sim_time").value)
-        self.steady_ns = self.now_ns if lock_step or self._sim_time else steady_ns
-        self.diagnostics = Diagnostics(self.get_fully_qualified_name())
+        super().__init__(name, steady_ns, lock_step, **node_arguments)
         self._is_configured = False
         self._is_active = False
         self._cause = ""
-        self._logged_ns: dict[str, int] = {}
-        self._endpoints: list[tuple[Callable[[Any], Any], Any]] = []
-        self._progress = NodeProgress(steady_ns)
         self._beats = 0
         self._diagnosed_ns = 0
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._declared: NodeParameters[P] = NodeParameters(
             self,
             self.PARAMETERS,  # type: ignore[arg-type]
@@ -155,183 +128,9 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         """Whether the node is in its active state."""
         return self._is_active
 
-    def now_ns(self) -> int:
-        """ROS time in nanoseconds: for data."""
-        if self._lock_step is not None:
-            return self._lock_step.now_ns
-        return int(self.get_clock().now().nanoseconds)
-
-    def stamp(self, ros_time_ns: int) -> Any:
-        """A builtin_interfaces/Time of nanoseconds of ROS time."""
-        return Time(nanoseconds=ros_time_ns).to_msg()
-
-    def publisher(self, key: str, **names: str) -> Publisher:
-        """A publisher of the interface table's row `key`, destroyed at cleanup."""
-        if self._lock_step is not None:
-            row = interface(key)
-            topic = self.resolve_topic_name(row.resolve(**names))
-            return self._stand_in(self._lock_step.publisher(row, topic))
-        publisher = self._create_publisher(interface(key), **names)
-        self._endpoints.append((self.destroy_publisher, publisher))
-        return publisher
-
-    def subscription(self, key: str, callback: Callable[[Any], None], **names: str) -> Subscription:
-        """A subscription by key; an exception in `callback` is counted and the node goes on."""
-        row = interface(key)
-        return self._subscribe(row, row.resolve(**names), callback, raw=False)
-
-    def poll(self, period_s: float, **callbacks: Callable[[Any, int], None]) -> None:
-        """Subscriptions by key, taken in this order every `period_s`: cheap for many messages.
-
-        callback(message, arrival_ns): arrival in the middleware, system time, 0: it does not tell.
-        """
-        if self._lock_step is not None:
-            for key, callback in callbacks.items():
-                self.subscription(key, at_once(callback))
-            return
-        sources = []
-        for key, callback in callbacks.items():
-            row, guarded = interface(key), self._guarded(callback, key)
-            kind, qos = message_type(row.type), polled_qos(row.qos)
-            source = self.create_subscription(
-                kind, row.resolve(), guarded, qos, callback_group=OutOfWaitSet()
-            )
-            self._endpoints.append((self.destroy_subscription, source))
-            sources.append((source, guarded))
-
-        def poll() -> None:
-            for source, guarded in sources:
-                take_waiting(source, guarded)
-
-        self.steady_timer(period_s, poll)
-
-    def raw_subscription(
-        self, row: Interface, name: str, callback: Callable[[bytes], None]
-    ) -> Subscription:
-        """A subscription to `name` of the row's type that gives the serialised CDR bytes."""
-        return self._subscribe(row, name, callback, raw=True)
-
-    def service(self, key: str, callback: Callable[[Any, Any], Any], **names: str) -> Service:
-        """A service by key; `callback(request, response)` returns the response.
-
-        Where it raises, the caller gets the response as it was filled so far (all UNKNOWN at
-        first), and the failure is counted.
-        """
-        row = interface(key)
-
-        def answer(request: Any, response: Any) -> Any:
-            self._guarded(lambda: callback(request, response), key)()
-            return response
-
-        service = self.create_service(message_type(row.type), row.resolve(**names), answer)
-        self._endpoints.append((self.destroy_service, service))
-        return service
-
-    def action(
-        self,
-        key: str,
-        execute: Callable[[Any], Coroutine[Any, Any, Any]],
-        *,
-        cancel: Callable[[Any], None] = lambda goal: None,
-        **names: str,
-    ) -> ActionServer:
-        """An action server by key; goals run as coroutines on the executor thread.
-
-        execute(goal) awaits what takes long and returns the result; it ends the goal itself.
-        cancel(goal): somebody asked for it; every cancel is accepted.
-        """
-        row = interface(key)
-
-        def cancelled(goal: Any) -> CancelResponse:
-            self._guarded(cancel, key)(goal)
-            return CancelResponse.ACCEPT
-
-        server = ActionServer(
-            self,
-            message_type(row.type),
-            row.resolve(**names),
-            execute,
-            cancel_callback=cancelled,
-        )
-        self._endpoints.append((lambda old: old.destroy(), server))
-        return server
-
-    def client(self, key: str, **names: str) -> Client:
-        """A service client by key; only ever `call_async`, never `call`."""
-        row = interface(key)
-        client = self.create_client(message_type(row.type), row.resolve(**names))
-        self._endpoints.append((self.destroy_client, client))
-        return client
-
-    def release(self, endpoint: Any) -> None:
-        """Destroy one endpoint before cleanup does."""
-        for row in self._endpoints:
-            if row[1] is endpoint:
-                row[0](endpoint)
-                self._endpoints.remove(row)
-                return
-
-    def steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
-        """A timer on the clock of `steady_ns`, for watchdogs; destroyed at cleanup."""
-        guarded = self._guarded(callback, callback.__name__)
-        if self._lock_step is not None:
-            return self._stand_in(self._lock_step.timer(period_s, guarded))
-        clock = self.get_clock() if self._sim_time else self._steady
-        timer = self.create_timer(period_s, guarded, clock=clock)
-        self._endpoints.append((self.destroy_timer, timer))
-        return timer
-
-    def guard(self, callback: Callable[[], None], what: str) -> GuardCondition:
-        """A guard condition: `trigger()` from any thread runs `callback` on the executor thread."""
-        condition = self.create_guard_condition(self._guarded(callback, what))
-        self._endpoints.append((self.destroy_guard_condition, condition))
-        return condition
-
-    def worker(
-        self,
-        name: str,
-        work: Callable[[T], R | None],
-        deliver: Callable[[Done[T, R]], None],
-        *,
-        limit_s: float = JOB_LIMIT_S,
-        period_s: float | None = None,
-    ) -> Worker[T, R]:
-        """A started worker thread, stopped at cleanup; `deliver` runs on the executor thread.
-
-        A job that takes longer than `limit_s` counts as stuck, and its process is restarted.
-        period_s: it works this often by itself, see `Worker`.
-        """
-
-        def delivered(done: Done[T, R]) -> None:
-            if done.error is not None:
-                self._progress.broke(f"worker {name}", done.error)
-            deliver(done)
-
-        if self._lock_step is not None:
-            inline = self._lock_step.worker(name, work, delivered)
-            self._progress.workers.append(inline)
-            return inline
-        box: list[Worker[T, R]] = []
-        condition = self.guard(lambda: box[0].drain(), name)
-        worker = Worker(
-            name, work, delivered, condition.trigger, limit_s=limit_s, period_s=period_s
-        )
-        box.append(worker)
-        worker.start()
-        self._progress.workers.append(worker)
-        return worker
-
     def stuck(self) -> str:
         """The worker that does not get on with its job, in words; empty where all do."""
         return self._progress.stuck()
-
-    def fault(self, event: str, cause: str) -> None:
-        """Something went wrong and the node goes on: counted each time, logged now and then."""
-        count = self.diagnostics.count(event, cause)
-        now = time.monotonic_ns()
-        if now - self._logged_ns.get(event, -_LOG_AGAIN_NS) >= _LOG_AGAIN_NS:
-            self._logged_ns[event] = now
-            self.get_logger().warning(f"{event} ({count} so far): {cause}")
 
     # Lifecycle --------------------------------------------------------------------------------
 
@@ -417,9 +216,7 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
         if self._lock_step is not None:
             self._lock_step.forget_workers()
         self._attempt("cleanup", self.teardown, keep_cause=bool(self._cause))
-        for destroy, endpoint in reversed(self._endpoints):
-            destroy(endpoint)
-        self._endpoints.clear()
+        self._destroy_endpoints()
         self._is_configured = False
 
     def _autostart(self) -> None:
@@ -485,46 +282,3 @@ class ShopfloorNode(LifecycleNode, Generic[P]):
             response.next_timer = self.stamp(lock_step.next_timer_ns)
         response.listens, response.publishes = lock_step.listens, lock_step.publishes
         return response
-
-    def _stand_in(self, endpoint: Any) -> Any:
-        assert self._lock_step is not None
-        self._endpoints.append((self._lock_step.remove, endpoint))
-        return endpoint
-
-    # Small things -----------------------------------------------------------------------------
-
-    def _subscribe(
-        self, row: Interface, name: str, callback: Callable[[Any], None], *, raw: bool
-    ) -> Any:
-        guarded = self._guarded(callback, row.key)
-        if self._lock_step is not None:
-            topic, type_ = self.resolve_topic_name(name), message_type(row.type)
-            return self._stand_in(self._lock_step.subscribe(topic, type_, guarded, raw))
-        subscription = self.create_subscription(
-            message_type(row.type), name, guarded, subscription_qos(row.qos), raw=raw
-        )
-        self._endpoints.append((self.destroy_subscription, subscription))
-        return subscription
-
-    def _create_publisher(self, row: Interface, **names: str) -> Publisher:
-        return self.create_publisher(
-            message_type(row.type), row.resolve(**names), publisher_qos(row.qos)
-        )
-
-    def _steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
-        return self.create_timer(
-            period_s, self._guarded(callback, callback.__name__), clock=self._steady
-        )
-
-    def _guarded(self, callback: Callable[..., None], what: str) -> Callable[..., None]:
-        """`callback`, so that what it raises is counted and logged, and never ends the process."""
-
-        def guarded(*arguments: Any) -> None:
-            try:
-                callback(*arguments)
-            except Exception as error:
-                self._progress.broke(f"callback {what}", error)
-                self.fault(f"callback {what}", f"{type(error).__name__}: {error}")
-                self.get_logger().debug(traceback.format_exc())
-
-        return guarded

@@ -120,8 +120,8 @@ def _from_bag(path: Path, found: collector.Collector) -> None:
 def _from_line(seconds: float, found: collector.Collector) -> None:
     import rclpy
 
+    from shopfloor.ros.endpoint_node import message_type
     from shopfloor.ros.interfaces import interface
-    from shopfloor.ros.node import message_type
     from shopfloor.ros.qos import subscription_qos
 
     rclpy.init()

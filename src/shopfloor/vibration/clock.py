@@ -15,9 +15,7 @@ import numpy as np
 
 from shopfloor.vibration.signal import Block, Defect, Quality, Status
 
-_SET_ANEW = (
-    Defect.ZONE_OFFSET | Defect.SECOND_OFFSET | Defect.TIME_JUMP | Defect.NON_MONOTONIC
-)
+_SET_ANEW = Defect.ZONE_OFFSET | Defect.SECOND_OFFSET | Defect.TIME_JUMP | Defect.NON_MONOTONIC
 
 _ZONE_S = 900.0
 """Time zones differ by multiples of 15 minutes."""

@@ -75,9 +75,7 @@ def resampled(recording: Recording, rate_hz: float, to_hz: float) -> tuple[Recor
     return replace(recording, data=data.astype(np.float32)), rate_hz * float(ratio)
 
 
-_Read = (
-    tuple[Samples, float, tuple[str, ...]] | tuple[Samples, float, tuple[str, ...], float]
-)
+_Read = tuple[Samples, float, tuple[str, ...]] | tuple[Samples, float, tuple[str, ...], float]
 
 
 def _npy(path: Path, _: str) -> _Read:
