@@ -288,6 +288,7 @@ def test_a_taken_port_and_a_wrong_mapping_are_causes(graph: Graph) -> None:
     bench = Bench(graph, ["127.0.0.1"])
     second = graph.start("plc_bridge:second", parameters={"mapping": bench.mapping})
     assert "cannot listen on 127.0.0.1:" in second.wait_line("activate failed")
+    assert "AttributeError" not in second.output
     wrong = graph.folder / "wrong.yaml"
     wrong.write_text("plc: plc1\nmodbus: {prt: 1}\n", "utf-8")
     third = graph.start("plc_bridge:third", parameters={"mapping": wrong})

@@ -17,6 +17,7 @@ from typing import Any
 from rclpy.client import Client
 from rclpy.guard_condition import GuardCondition
 from rclpy.task import Future
+from rclpy.timer import Timer
 from shopfloor_msgs.msg import LineState, PlcPicture
 from shopfloor_msgs.srv import PackMLCommand
 
@@ -59,6 +60,7 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
     def __init__(self, name: str = "plc_bridge", **node_arguments: Any) -> None:
         self._links: PlcLinks | None = None
         self._wake: GuardCondition | None = None
+        self._timer: Timer | None = None
         super().__init__(name, **node_arguments)
 
     def setup(self) -> None:
@@ -98,7 +100,9 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
         if self._links is not None:
             self._links.stop()
             self._links = None
+        if self._timer is not None:
             self.release(self._timer)
+            self._timer = None
 
     def teardown(self) -> None:
         """Forget the PLC."""
