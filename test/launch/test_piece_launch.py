@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("launch", reason="ROS 2's `launch` is not installed")
+pytest.importorskip("launch.actions", reason="ROS 2's `launch` is not installed")
 pytest.importorskip("shopfloor_msgs.msg", reason="the message types are not built")
 
 sys.path.append(str(Path(__file__).parent))
