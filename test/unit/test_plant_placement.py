@@ -244,8 +244,12 @@ def test_listeners_become_active_before_speakers() -> None:
     from shopfloor.ros.interfaces import INTERFACES, Kind
 
     # The watchdog needs some inference times, not the first ones, and its rung comes first. The
-    # belt brings a part to the reject output long after the gate has heard of it.
-    loops = {("inspection_result", "thermal_watchdog"), ("reject_command", "line_simulator")}
+    # simulated floor follows what was decided (the belt, the board's heat) long after.
+    loops = {
+        ("inspection_result", "thermal_watchdog"),
+        ("reject_command", "line_simulator"),
+        ("thermal_state", "line_simulator"),
+    }
     for row in INTERFACES:
         for speaker in row.servers if row.kind is Kind.TOPIC else ():
             for listener in row.clients:
