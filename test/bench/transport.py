@@ -141,7 +141,7 @@ class SubscriberNode(ShopfloorNode[BaseParameters]):
 def between_processes(results: Results, seconds: float) -> None:
     """1080p at 30 Hz from process to process, by Image with either profile, and by ring."""
     stock = _transport(seconds, STOCK, "image")
-    copies = {"image": "6 copies or so on the way", "ring": "1 copy on the way"}
+    copies = {"image": "8 copies or so on the way", "ring": "1 copy on the way"}
     for road, floor in copies.items():
         ours = _transport(seconds, transport_environment(), road)
         note = f"{seconds:g} s; baseline: Image, stock Fast DDS profile"

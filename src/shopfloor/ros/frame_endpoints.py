@@ -16,7 +16,7 @@ import numpy as np
 from rclpy.time import Time
 from shopfloor_msgs.msg import FrameHandle, FrameInfo
 
-from shopfloor.ros import image_cdr, images
+from shopfloor.ros import images
 from shopfloor.ros.frame_handles import HandlePublisher, HandleReader
 from shopfloor.ros.frame_ring import RingAbsent, RingElsewhere, RingError
 from shopfloor.ros.frames import Frame, FrameCallback, FrameHub, process_hub, whole
@@ -74,9 +74,10 @@ class FramePublisher:
         self._handles.publish(frame, info)
         # The image first: it is late already by its size, and is joined with its info afterwards.
         if frame.readable and self._image.get_subscription_count():
-            stamp_ns = Time.from_msg(info.header.stamp).nanoseconds
             self._image.publish(
-                image_cdr.write(frame.image, frame.encoding, stamp_ns, info.header.frame_id)
+                images.to_message(
+                    frame.image, frame.encoding, info.header.stamp, info.header.frame_id
+                )
             )
         self._info.publish(info)
         if frame.readable and self._compressed.get_subscription_count():
@@ -180,7 +181,7 @@ class FrameSubscription:
         if self.road == "compressed":
             self._subscribe("image_compressed", self._on_compressed)
         else:
-            self._subscribe("image", self._on_image, raw=True)
+            self._subscribe("image", self._on_image)
 
     def _close_road(self) -> None:
         for closer in self._closers:
@@ -188,13 +189,8 @@ class FrameSubscription:
         self._closers.clear()
         self._ring.close()
 
-    def _subscribe(self, key: str, callback: Callable[[Any], None], *, raw: bool = False) -> None:
-        if raw:
-            row = interface(key)
-            name = row.resolve(camera=self._camera)
-            subscription = self._node.raw_subscription(row, name, callback)
-        else:
-            subscription = self._node.subscription(key, callback, camera=self._camera)
+    def _subscribe(self, key: str, callback: Callable[[Any], None]) -> None:
+        subscription = self._node.subscription(key, callback, camera=self._camera)
         self._closers.append(lambda: self._node.release(subscription))
 
     def _on_info(self, info: FrameInfo) -> None:
@@ -202,12 +198,12 @@ class FrameSubscription:
         while len(self._infos) > _KNOWN_INFOS:
             self._infos.popitem(last=False)
         if info.width == 0:
-            self._pass_on(_NO_PIXELS, "", *_place(info.header), _UNREAD, info)
+            self._pass_on(_NO_PIXELS, "", info, _UNREAD, info)
 
     def _on_handle(self, handle: FrameHandle) -> None:
         info = handle.info
         if info.width == 0:
-            self._pass_on(_NO_PIXELS, "", *_place(info.header), _UNREAD, info)
+            self._pass_on(_NO_PIXELS, "", info, _UNREAD, info)
             return
         if not handle.ring:
             self._refuse_ring("the camera has no room for a ring")
@@ -222,43 +218,37 @@ class FrameSubscription:
             if self._absent >= _ABSENT_LIMIT:
                 self._refuse_ring(str(error))
         except (RingError, images.ImageError) as error:
-            self._pass_on(_NO_PIXELS, "", *_place(info.header), str(error), info)
+            self._pass_on(_NO_PIXELS, "", info, str(error), info)
         else:
             self._absent = 0
             if found is None:
-                cause = "overwritten before it could be read"
-                self._pass_on(_NO_PIXELS, "", *_place(info.header), cause, info)
+                self._pass_on(_NO_PIXELS, "", info, "overwritten before it could be read", info)
                 return
             pixels, place = found
-            at = _place(info.header)
-            self._pass_on(pixels, info.encoding, *at, info=info, intact=place.intact)
+            self._pass_on(pixels, info.encoding, info, info=info, intact=place.intact)
 
     def _refuse_ring(self, cause: str) -> None:
         self._ring_refused = True
         self._node.fault("ring", f"{cause}; " + ("Image instead" if self._automatic else "no road"))
         self._check_road()
 
-    def _on_image(self, data: bytes) -> None:
-        message = image_cdr.read(data)
-        at = (message.stamp_ns, message.frame_id)
+    def _on_image(self, message: Any) -> None:
         try:
-            self._pass_on(message.pixels(), message.encoding, *at)
+            self._pass_on(images.from_message(message), message.encoding, message)
         except images.ImageError as error:
-            self._pass_on(_NO_PIXELS, "", *at, str(error))
+            self._pass_on(_NO_PIXELS, "", message, str(error))
 
     def _on_compressed(self, message: Any) -> None:
-        at = _place(message.header)
         try:
-            self._pass_on(images.decode(message.data), "bgr8", *at)
+            self._pass_on(images.decode(message.data), "bgr8", message)
         except images.ImageError as error:
-            self._pass_on(_NO_PIXELS, "", *at, str(error))
+            self._pass_on(_NO_PIXELS, "", message, str(error))
 
     def _pass_on(
         self,
         pixels: images.AnyImage,
         encoding: str,
-        stamp_ns: int,
-        camera: str,
+        message: Any,
         cause: str = "",
         info: FrameInfo | None = None,
         intact: Callable[[], bool] = whole,
@@ -267,17 +257,12 @@ class FrameSubscription:
         frame = Frame(
             image=pixels,
             encoding=encoding,
-            stamp_ns=stamp_ns,
+            stamp_ns=Time.from_msg(message.header.stamp).nanoseconds,
             sequence=info.sequence if info is not None else 0,
-            camera=camera,
+            camera=message.header.frame_id,
             part_id=info.part_id if info is not None else "",
             received_ns=self._node.steady_ns(),
             cause=cause,
             intact=intact,
         )
         self._callback(self.complete(frame))
-
-
-def _place(header: Any) -> tuple[int, str]:
-    """Stamp in nanoseconds of ROS time, and frame, of a message's header."""
-    return Time.from_msg(header.stamp).nanoseconds, header.frame_id
