@@ -23,6 +23,10 @@ from shopfloor.ros.notify import Watchdog, notify
 
 SPIN_SLICE_S = 0.1
 
+SWITCH_INTERVAL_S = 0.0005
+"""How long a busy thread may keep the interpreter from another one: 5 ms by default, which a node
+with a server's, camera's or engine's thread beside its executor pays at each hand-over."""
+
 NodeFactory = Callable[[], ShopfloorNode]  # type: ignore[type-arg]
 
 
@@ -82,6 +86,7 @@ def run_nodes(factories: Sequence[NodeFactory], args: Sequence[str] | None = Non
     be made. The reason is on stderr.
     """
     faulthandler.enable()  # who is aborted because it hangs says where
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     stop = StopFlag()
     broken = watch_threads()
     nodes: list[ShopfloorNode] = []  # type: ignore[type-arg]
