@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from rclpy.action import ActionServer, CancelResponse
@@ -26,7 +28,7 @@ from rclpy.timer import Timer
 from shopfloor.ros.diagnostics import Diagnostics
 from shopfloor.ros.interfaces import Interface, interface
 from shopfloor.ros.lock_step import LockStep
-from shopfloor.ros.polling import OutOfWaitSet, at_once, polled_qos, take_waiting
+from shopfloor.ros.polling import OutOfWaitSet, polled_qos, take_waiting
 from shopfloor.ros.progress import NodeProgress
 from shopfloor.ros.qos import publisher_qos, subscription_qos
 from shopfloor.ros.worker import JOB_LIMIT_S, Done, Worker
@@ -94,8 +96,7 @@ class EndpointNode(LifecycleNode):
         callback(message, arrival_ns): arrival in the middleware, system time, 0: it does not tell.
         """
         if self._lock_step is not None:
-            for key, callback in callbacks.items():
-                self.subscription(key, at_once(callback))
+            self._poll_in_steps(period_s, callbacks)
             return
         sources = []
         for key, callback in callbacks.items():
@@ -112,6 +113,26 @@ class EndpointNode(LifecycleNode):
                 take_waiting(source, guarded)
 
         self.steady_timer(period_s, poll)
+
+    def _poll_in_steps(
+        self, period_s: float, callbacks: Mapping[str, Callable[[Any, int], None]]
+    ) -> None:
+        """The same in a replay: what comes waits for the next look, which takes it by key."""
+        waiting = []
+        for key, callback in callbacks.items():
+            queue: deque[tuple[Any, int]] = deque()
+            self.subscription(key, partial(self._wait, queue))
+            waiting.append((queue, self._guarded(callback, key)))
+
+        def poll() -> None:
+            for queue, callback in waiting:
+                while queue:
+                    callback(*queue.popleft())
+
+        self.steady_timer(period_s, poll)
+
+    def _wait(self, queue: deque[tuple[Any, int]], message: Any) -> None:
+        queue.append((message, self.now_ns()))
 
     def raw_subscription(
         self, row: Interface, name: str, callback: Callable[[bytes], None]

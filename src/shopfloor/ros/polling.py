@@ -45,11 +45,6 @@ def polled_qos(qos: Qos) -> QoSProfile:
     return profile
 
 
-def at_once(callback: Callable[[Any, int], None]) -> Callable[[Any], None]:
-    """A callback of messages that don't wait: the middleware tells no arrival."""
-    return lambda message: callback(message, 0)
-
-
 def take_waiting(subscription: Subscription, callback: Callable[[Any, int], None]) -> int:
     """Hand over what waits in a subscription, oldest first; returns how many there were.
 
