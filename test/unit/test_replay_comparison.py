@@ -130,6 +130,25 @@ def test_of_periodic_states_the_changes_count(types: Any) -> None:
     assert len(run(states(0, 1, 0), states(0), topic).differences) == 2
 
 
+def test_what_a_node_goes_through_as_it_starts_is_left_out(types: Any) -> None:
+    def states(*items: tuple[int, float]) -> list[Any]:
+        messages = []
+        for state, seconds in items:
+            message = empty(types, "shopfloor_msgs/msg/LineState")
+            message.line, message.state = "line_1", state
+            message.header.stamp.sec, nanosec = divmod(round(seconds * S), S)
+            message.header.stamp.nanosec = nanosec
+            messages.append(message)
+        return messages
+
+    topic = "/cell/line/state"
+    recorded = states((2, 100), (15, 100.1), (4, 100.2), (6, 101))
+    found = run(recorded, states((4, 90), (6, 91)), topic)
+    assert found.is_equal and found.at_the_edges == 2
+    late = run(states((2, 100), (4, 103), (6, 104)), states((4, 90), (6, 91)), topic)
+    assert [d.field for d in late.differences] == ["state", "state", "state, mode"]
+
+
 def test_tolerance_is_absolute_or_relative() -> None:
     assert Tolerance(0.1).holds(1.0, 1.1 - 1e-9) and not Tolerance(0.1).holds(1.0, 1.2)
     assert Tolerance(0, 0.01).holds(1000.0, 1009.0) and not Tolerance(0, 0.01).holds(0.0, 0.1)

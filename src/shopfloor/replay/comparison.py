@@ -179,6 +179,9 @@ def _compare_changes(
     found: Comparison, topic: str, rule: Rule, old: Sequence[_Said], new: Sequence[_Said]
 ) -> None:
     before, now = _changes(rule, old), _changes(rule, new)
+    first, second = _started(rule, before, now)
+    found.at_the_edges += first + second
+    before, now = before[first:], now[second:]
     for index in range(max(len(before), len(now))):
         one = before[index] if index < len(before) else None
         other = now[index] if index < len(now) else None
@@ -202,6 +205,23 @@ def _changes(rule: Rule, said: Sequence[_Said]) -> list[_Said]:
         if not kept or _state(rule, kept[-1]) != _state(rule, item):
             kept.append(item)
     return kept
+
+
+def _started(rule: Rule, before: Sequence[_Said], now: Sequence[_Said]) -> tuple[int, int]:
+    """How many states of each came before the first that they share.
+
+    A node goes through some as it starts, and a recorder that finds it later has not heard them.
+    """
+    early = [
+        [s for s in said if s.stamp_ns <= said[0].stamp_ns + EDGE_NS] for said in (before, now)
+    ]
+    pairs = [
+        (i, j)
+        for i, one in enumerate(early[0])
+        for j, other in enumerate(early[1])
+        if _state(rule, one) == _state(rule, other)
+    ]
+    return min(pairs, key=sum, default=(0, 0))
 
 
 def _state(rule: Rule, said: _Said) -> str:
