@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import yaml
+from diagnostic_msgs.msg import DiagnosticStatus
 from harness import ACTIVE, Graph, statuses
+from rclpy.serialization import serialize_message
 from rosbags.highlevel import AnyReader
-from shopfloor_msgs.msg import InspectionResult
+from shopfloor_msgs.msg import Detection, InspectionResult, MachineHealth, PartVerdict
+from std_srvs.srv import Trigger
 
 from shopfloor.replay.bag import read, typestore
+from shopfloor.replay.repair import repair
 from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
 from shopfloor.ros.paths import message_folder
@@ -67,3 +72,105 @@ def test_a_bag_that_exists_is_never_written_over(graph: Graph, tmp_path: Path) -
     assert "exists already" in line
     assert graph.set(RECORDER, "name", "other")[0] is False
     assert graph.state(RECORDER) != ACTIVE
+
+
+def recorder_status(diagnostics: list[Any], check: str = "bag") -> dict[str, str]:
+    return {v.key: v.value for v in statuses(diagnostics, RECORDER)[check].values}
+
+
+def results_in(bag: Path) -> list[str]:
+    types = typestore([message_folder("shopfloor_msgs")])
+    return [m.part_id for topic, _, m in read(bag, types) if topic == "/inspection/result"]
+
+
+def test_a_fail_makes_a_bag_that_begins_before_it(graph: Graph, tmp_path: Path) -> None:
+    folder = tmp_path / "bags"
+    result, verdict, machine = (
+        interface(key) for key in ("inspection_result", "part_verdict", "machine_health")
+    )
+    results, verdicts, machines = (
+        graph.node.create_publisher(
+            message_type(row.type), row.resolve(**names), publisher_qos(row.qos)
+        )
+        for row, names in ((result, {}), (verdict, {}), (machine, {"machine": "press"}))
+    )
+    machines.publish(MachineHealth(machine_id="press", tier=MachineHealth.TIER_NORMAL))
+    child = graph.start(
+        "recorder:recorder",
+        parameters={"folder": str(folder), "name": "x", "mode": "events", "after_s": 1.0},
+    )
+    for publisher in (results, verdicts, machines):
+        graph.until(publisher.get_subscription_count, "the recorder to listen")
+    diagnostics = graph.collect("diagnostics")
+    sent = [InspectionResult(part_id=f"p{i}", detections=[Detection()] * 300) for i in range(20)]
+    for message in sent:
+        results.publish(message)
+    # Heartbeats would need minutes to fill as much.
+    sent_mb = sum(len(serialize_message(message)) for message in sent) / 1e6
+
+    def recorded() -> bool:
+        return float(recorder_status(diagnostics).get("ring_mb", 0)) >= sent_mb
+
+    graph.until(recorded, "the results in the ring")
+    assert not list(folder.iterdir())  # nothing happened so far
+    verdicts.publish(PartVerdict(part_id="p7", verdict=PartVerdict.VERDICT_FAIL))
+    graph.until(lambda: recorder_status(diagnostics).get("cuts") == "1", "the cut to begin")
+    graph.until(lambda: recorder_status(diagnostics).get("cut") == "none", "the cut to end")
+    (cut,) = folder.iterdir()
+    assert cut.name.startswith("x_event_")
+    assert results_in(cut) == [f"p{i}" for i in range(20)]
+    with AnyReader([cut]) as reader:
+        topics = {connection.topic for connection in reader.connections}
+    assert {"/parts/verdict", "/machines/press/health", "/heartbeat"} <= topics
+    info = yaml.safe_load((cut / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert info["custom_data"]["events"].endswith("part p7: FAIL")
+    answer = graph.call(Trigger, f"{RECORDER}/cut_bag", Trigger.Request())
+    assert answer.success, answer.message
+    graph.until(lambda: recorder_status(diagnostics).get("cuts") == "2", "the second cut")
+    child.signal(signal.SIGINT)  # while it is written: it is closed with its index
+    assert child.wait() == 0
+    assert all((bag / "metadata.yaml").exists() for bag in folder.iterdir())
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_running_bag_is_no_cut_and_says_so(graph: Graph, tmp_path: Path) -> None:
+    start(graph, tmp_path)
+    answer = graph.call(Trigger, f"{RECORDER}/cut_bag", Trigger.Request())
+    assert not answer.success
+    assert "allowed: 'events' or 'both'" in answer.message
+
+
+def test_a_disk_without_room_is_an_error_and_the_node_stays(graph: Graph, tmp_path: Path) -> None:
+    diagnostics = graph.collect("diagnostics")
+    graph.start(
+        "recorder:recorder",
+        parameters={"folder": str(tmp_path), "name": "bag", "min_free_mb": 1_000_000_000_000},
+    )
+
+    def said() -> bool:
+        status = statuses(diagnostics, RECORDER)["bag"]
+        return status.level == DiagnosticStatus.ERROR and "MB free, needed" in status.message
+
+    graph.until(said, "the error in /diagnostics")
+    dropped = "dropped /diagnostics"
+    graph.until(lambda: dropped in recorder_status(diagnostics), "what is lost, by topic")
+    assert graph.state(RECORDER) == ACTIVE
+    assert not list(tmp_path.glob("bag*"))
+
+
+def test_a_killed_recorder_leaves_a_bag_to_be_repaired(graph: Graph, tmp_path: Path) -> None:
+    row = interface("inspection_result")
+    publisher = graph.node.create_publisher(
+        message_type(row.type), row.name, publisher_qos(row.qos)
+    )
+    start(graph, tmp_path)
+    graph.until(publisher.get_subscription_count, "the recorder to listen")
+    for i in range(20):
+        publisher.publish(InspectionResult(part_id=f"p{i}"))
+    file = tmp_path / "bag" / "bag.mcap"
+    graph.until(lambda: b"p19\0" in file.read_bytes(), "the results on the disk")
+    child = graph._children[0]
+    child.signal(signal.SIGKILL)
+    child.wait()
+    repair(tmp_path / "bag", tmp_path / "whole")
+    assert results_in(tmp_path / "whole") == [f"p{i}" for i in range(20)]

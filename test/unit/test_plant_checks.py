@@ -327,3 +327,19 @@ def test_names_are_resolved_from_parameters_hosts_and_remaps(tmp_path: Path) -> 
     assert found["gate", "part_verdict", True] == "/mes/verdict"
     assert found["recorder", "camera_state", False] == "/line_1/*/state"
     assert found["recorder", "diagnostics", True] == "/diagnostics"
+
+
+def test_raw_images_to_a_recorder_elsewhere_are_refused_and_jpeg_counted(tmp_path: Path) -> None:
+    def asking(policy: str) -> Plant:
+        change = ("{images: none}", f"{{images: none, topics: ['eye/image_raw={policy}']}}")
+        return plant_of(tmp_path, change)
+
+    text = refusal(asking("raw"))
+    assert "raw frames would be 1493 Mbit/s" in text
+    assert "nodes.recorder.parameters.topics" in text and "TOPIC=jpeg" in text
+    (link,) = [link for link in links(asking("jpeg")) if link.to_host == "server"]
+    assert "/line_1/eye/image_raw/compressed" in {flow.source.name for flow in link.flows}
+    (link,) = [link for link in links(asking("none")) if link.to_host == "server"]
+    assert not any("image" in flow.source.name for flow in link.flows)
+    with pytest.raises(PlantError, match=r"rawest.*allowed: TOPIC=POLICY"):
+        asking("rawest")

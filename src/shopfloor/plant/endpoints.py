@@ -6,6 +6,7 @@ links carry, and what security grants. `*` stands for a name that is only known 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,6 +19,7 @@ import yaml
 from shopfloor.plant.paths import config_folder
 from shopfloor.plant.plant_file import Node, Plant
 from shopfloor.ros.interfaces import BY_KEY, INTERFACES, Interface
+from shopfloor.ros.recorded_topics import may_be_wanted, parse
 
 ANY = "*"
 
@@ -25,6 +27,7 @@ _OWN_NAME = {
     "camera": "camera",
     "inspector": "inspector",
     "monitor": "vibration_monitor",
+    "recorder": "recorder",
 }
 """Placeholders that stand for the name of a node of that type."""
 
@@ -78,12 +81,21 @@ def _extra(node: Node) -> Iterable[Interface]:
     """Rows that a node's own settings name, beyond the table."""
     keys: set[str] = set()
     if node.type == "recorder":
-        keys = {row.key for row in INTERFACES if row.record}
+        by_name = recorder_policies(node).values()
+        keys = {row.key for row in INTERFACES if may_be_wanted(row, raw="raw" in by_name)}
     elif node.type == "mqtt_bridge":
         keys = {str(text).split(" ")[0] for text in node.value("topics")}
     elif node.type == "plc_bridge":
         keys = _keys_of_mapping(str(node.value("mapping")))
     return [BY_KEY[key] for key in keys if key in BY_KEY]
+
+
+def recorder_policies(node: Node) -> dict[str, str]:
+    """What a recorder does with topics that its parameters name, by their full name."""
+    with contextlib.suppress(ValueError):  # the check of its parameters says that
+        named = parse(str(entry) for entry in node.value("topics"))
+        return {_full_name(node, topic): policy for topic, policy in named.items()}
+    return {}
 
 
 def _keys_of_mapping(name: str) -> set[str]:

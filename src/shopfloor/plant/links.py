@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shopfloor.plant.endpoints import Endpoint, endpoints
+from shopfloor.plant.endpoints import Endpoint, endpoints, recorder_policies
 from shopfloor.plant.plant_file import Node, Plant
 from shopfloor.plant.problems import Problem
 from shopfloor.ros.interfaces import Kind
+from shopfloor.ros.recorded_topics import is_wanted
 
 LINK_SHARE = 0.6
 """Of a link, what the plant may take on average: bursts, repeats and others need the rest."""
@@ -30,7 +31,7 @@ VIBRATION_BYTES_PER_S = 4 * 3 * 25_600 * 4
 
 PARTS_PER_S = 5.0
 _MONO = ("MONO8", "GREY", "BAYERRG8", "BAYERBG8", "BAYERGB8", "BAYERGR8")
-_RAW = ("image",)
+_RAW = ("image", "annotated", "score_map")
 _FRAME_ROADS = {
     "auto": "image",
     "image": "image",
@@ -53,11 +54,6 @@ _SMALL_BYTES_PER_S = {
 _OTHER_BYTES_PER_S = 500.0
 _BYTES_A_FRAME = {"inspection_result": 2_500.0, "frame_info": 400.0, "camera_info": 500.0}
 _JPEG_OF_INSPECTOR = ("annotated_compressed", "score_map_compressed")
-_RECORDED_IMAGES = {
-    "image_compressed": ("camera", "all"),
-    "annotated_compressed": ("annotated", "all"),
-    "score_map_compressed": ("annotated", "all"),
-}
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ def links(plant: Plant) -> list[Link]:
             by_key[end.row.key].append(end)
     for source in (end for end in ends if end.serves):
         for sink in by_key[source.row.key]:
-            if sink.host == source.host or not source.meets(sink) or not _takes(sink):
+            if sink.host == source.host or not source.meets(sink) or not _takes(sink, source):
                 continue
             flow = Flow(source, sink, _bytes_per_s(plant, source) * 8e-6)
             pair = found[source.host, sink.host]
@@ -111,7 +107,7 @@ def link_problems(plant: Plant, rows: Iterable[Link]) -> list[Problem]:
     problems = []
     rows = list(rows)
     for flow in (flow for link in rows for flow in link.flows):
-        if flow.source.row.key in ("image", "frame_handle"):
+        if flow.source.row.key in (*_RAW, "frame_handle"):
             problems.append(_frames_problem(plant, flow))
     refused = {id(flow) for link in rows for flow in link.flows if flow.source.row.key in _RAW}
     for host in plant.hosts.values():
@@ -131,36 +127,39 @@ def link_problems(plant: Plant, rows: Iterable[Link]) -> list[Problem]:
 
 
 def _frames_problem(plant: Plant, flow: Flow) -> Problem:
-    camera, inspector = flow.source, flow.sink
+    camera, reader = flow.source, flow.sink
     how = (
-        f"raw frames would be {flow.mbit_s:.0f} Mbit/s"
-        if camera.row.key == "image"
-        else "a ring is memory of one host"
+        "a ring is memory of one host"
+        if camera.row.key == "frame_handle"
+        else f"raw frames would be {flow.mbit_s:.0f} Mbit/s"
     )
+    records = reader.node.type == "recorder"
+    way_out = "topics: TOPIC=jpeg" if records else "road: compressed"
     message = (
-        f"'{inspector.node.key}' runs on '{inspector.host}' and its camera '{camera.node.key}' on "
-        f"'{camera.host}': {how}; allowed: both on one host, or road: compressed"
+        f"'{reader.node.key}' runs on '{reader.host}' and its {camera.node.type} "
+        f"'{camera.node.key}' on '{camera.host}': {how}; allowed: both on one host, or {way_out}"
     )
-    path = (*inspector.node.path, "parameters")
-    return plant.lines.problem((*path, "road" if "road" in inspector.node.parameters else "camera"),
-                               message)  # fmt: skip
+    keys = ("topics",) if records else ("road", "camera")
+    key = next((key for key in keys if key in reader.node.parameters), keys[-1])
+    return plant.lines.problem((*reader.node.path, "parameters", key), message)
 
 
-def _takes(sink: Endpoint) -> bool:
+def _takes(sink: Endpoint, source: Endpoint) -> bool:
     """Whether the node really subscribes, of the roads and images that it could."""
     key, node = sink.row.key, sink.node
     if node.type == "inspector" and key in _FRAME_ROADS.values():
         return _FRAME_ROADS[str(node.value("road"))] == key
-    if node.type == "recorder" and key in _RECORDED_IMAGES:
-        return node.value("images") in _RECORDED_IMAGES[key]
-    return sink.row.record if node.type == "recorder" else True
+    if node.type == "recorder":
+        policies = recorder_policies(node)
+        return is_wanted(sink.row, source.name, str(node.value("images")), policies)
+    return True
 
 
 def _bytes_per_s(plant: Plant, source: Endpoint) -> float:
     key, node = source.row.key, source.node
     # An inspector works at the rate of its camera; what it does not name is assumed.
     camera = plant.nodes.get(f"{node.cell}/{node.value('camera')}", node)
-    if key == "image":
+    if key in _RAW:
         return _pixels_per_s(camera) * _channels(camera)
     if key == "image_compressed" or key in _JPEG_OF_INSPECTOR:
         share = SUSPECT_SHARE if key == "score_map_compressed" else 1.0

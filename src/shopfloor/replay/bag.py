@@ -6,15 +6,17 @@ out opens in `ros2 bag info/play`, Foxglove and the `rosbags` package.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rosbags.interfaces import (
     Connection,
@@ -62,12 +64,12 @@ def typestore(message_folders: Iterable[Path]) -> Typestore:
     return store
 
 
-class BagWriter:
-    """Writes a bag on a thread of its own.
+class BagFile:
+    """One bag, as long as it is written. For one thread.
 
-    path: folder to make; must not exist. custom: kept in the bag's metadata. `put` never blocks:
-    beyond 64 MiB that wait for the disk, messages are dropped and counted in `dropped`. Raises
-    BagError where the folder cannot be made.
+    path: folder to make; must not exist. custom: kept in the bag's metadata. Other processes see by
+    a lock on the .mcap file that the bag is in use, see `is_in_use`. Raises BagError where the
+    folder cannot be made.
     """
 
     def __init__(
@@ -75,67 +77,52 @@ class BagWriter:
     ) -> None:
         self.path = path
         self.counts: Counter[str] = Counter()
-        self.dropped = 0
-        self.error = ""
         self._types = types
-        self._waiting_bytes = 0
-        self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[tuple[Topic, int, bytes] | None] = queue.SimpleQueue()
         self._connections: dict[str, Connection] = {}
+        self._saved_s = time.monotonic()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
             self._writer.open()
+            assert isinstance(self._writer.storage, McapWriter)
+            self._storage = self._writer.storage
+            fcntl.flock(self._storage.bio.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             for key, value in (custom or {}).items():
-                self._writer.set_custom_data(key, value)
+                self.note(key, value)
         except Exception as error:
             raise BagError(f"cannot write a bag at {path}: {error}") from error
-        self._thread = threading.Thread(target=self._run, name="bag writer", daemon=True)
-        self._thread.start()
 
-    def put(self, topic: Topic, stamp_ns: int, data: bytes) -> bool:
-        """Queue one serialised message; False when it was dropped."""
-        with self._lock:
-            if self.error or self._waiting_bytes + len(data) > MAX_WAITING_BYTES:
-                self.dropped += 1
-                return False
-            self._waiting_bytes += len(data)
-        self._queue.put((topic, stamp_ns, data))
-        return True
+    @property
+    def size_bytes(self) -> int:
+        """What the file will have grown to once the present chunk is out."""
+        return self._storage.bio.tell() + self._storage.chunk.bio.tell()
 
-    def close(self, timeout_s: float = 10.0) -> None:
-        """Write what waits, then the index and metadata.yaml."""
-        self._queue.put(None)
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            self.error = f"the disk did not take the bag within {timeout_s:g} s"
+    def note(self, key: str, value: str) -> None:
+        """Keep `value` in the metadata; takes effect at `close`."""
+        self._writer.set_custom_data(key, value)
 
-    def _run(self) -> None:
-        try:
-            saved_s = time.monotonic()
-            while (item := self._queue.get()) is not None:
-                topic, stamp_ns, data = item
-                with self._lock:
-                    self._waiting_bytes -= len(data)
-                self._writer.write(self._connection(topic), stamp_ns, data)
-                self.counts[topic.name] += 1
-                if time.monotonic() - saved_s >= SAVE_PERIOD_S:
-                    self._save()
-                    saved_s = time.monotonic()
-        except Exception as error:  # a full disk ends the recording, never the node
-            self.error = f"{type(error).__name__}: {error}"
-        try:
-            self._writer.close()
-        except Exception as error:
-            self.error = self.error or f"{type(error).__name__}: {error}"
+    def write(self, topic: Topic, stamp_ns: int, data: bytes) -> None:
+        """One serialised message; once a second, what was written goes to the disk."""
+        self._writer.write(self._connection(topic), stamp_ns, data)
+        self.counts[topic.name] += 1
+        if time.monotonic() - self._saved_s >= SAVE_PERIOD_S:
+            self._save()
+            self._saved_s = time.monotonic()
+
+    def close(self) -> None:
+        """Write the index and metadata.yaml."""
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Let go of a bag that the disk does not take; `repair` can read what there is."""
+        with contextlib.suppress(Exception):
+            self._writer.abort()
 
     def _save(self) -> None:
         """End the chunk and hand it to the disk: what comes after is lost in a power cut."""
-        storage = self._writer.storage
-        if isinstance(storage, McapWriter):
-            storage.close_chunk()
-            storage.bio.flush()
-            os.fdatasync(storage.bio.fileno())
+        self._storage.close_chunk()
+        self._storage.bio.flush()
+        os.fdatasync(self._storage.bio.fileno())
 
     def _connection(self, topic: Topic) -> Connection:
         known = self._connections.get(topic.name)
@@ -148,6 +135,97 @@ class BagWriter:
             )
             self._connections[topic.name] = known
         return known
+
+
+def is_in_use(bag: Path) -> bool:
+    """Whether a process, this one included, writes the bag in the folder `bag`."""
+    for file in bag.glob("*.mcap"):
+        with file.open("rb") as stream:
+            try:
+                fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
+
+
+class Sink(Protocol):
+    """What a `WritingThread` writes to."""
+
+    def write(self, topic: Topic, stamp_ns: int, data: bytes) -> None:
+        """Take one message; what it raises ends the thread."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
+
+
+class WritingThread:
+    """Feeds a sink on a thread of its own, so that no disk holds up who records.
+
+    `put` never blocks: beyond `max_waiting_bytes` that wait for the disk, messages are dropped and
+    counted by topic in `dropped`. `error` is why the sink gave up; empty: it did not.
+    """
+
+    def __init__(self, sink: Sink, max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
+        self.dropped: Counter[str] = Counter()
+        self.error = ""
+        self._sink = sink
+        self._max_waiting_bytes = max_waiting_bytes
+        self._waiting_bytes = 0
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[tuple[Topic, int, bytes] | Callable[[], None] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread = threading.Thread(target=self._run, name="bag writer", daemon=True)
+        self._thread.start()
+
+    def put(self, topic: Topic, stamp_ns: int, data: bytes) -> bool:
+        """Queue one serialised message; False when it was dropped."""
+        with self._lock:
+            if self.error or self._waiting_bytes + len(data) > self._max_waiting_bytes:
+                self.dropped[topic.name] += 1
+                return False
+            self._waiting_bytes += len(data)
+        self._queue.put((topic, stamp_ns, data))
+        return True
+
+    def tell(self, call: Callable[[], None]) -> None:
+        """Run `call` on the thread, after what was put before it."""
+        self._queue.put(call)
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what waits, then close the sink."""
+        self._queue.put(None)
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self.error = f"the disk did not take the bag within {timeout_s:g} s"
+
+    def _run(self) -> None:
+        try:
+            while (item := self._queue.get()) is not None:
+                if callable(item):
+                    item()
+                    continue
+                with self._lock:
+                    self._waiting_bytes -= len(item[2])
+                self._sink.write(*item)
+        except Exception as error:  # a full disk ends the recording, never the node
+            self.error = f"{type(error).__name__}: {error}"
+        try:
+            self._sink.close()
+        except Exception as error:
+            self.error = self.error or f"{type(error).__name__}: {error}"
+
+
+class BagWriter(WritingThread):
+    """Writes one bag on a thread of its own; arguments and errors are those of `BagFile`."""
+
+    def __init__(
+        self, path: Path, types: Typestore, custom: Mapping[str, str] | None = None
+    ) -> None:
+        bag = BagFile(path, types, custom)
+        self.path = path
+        self.counts = bag.counts
+        super().__init__(bag)
 
 
 def qos_profile(latched: bool) -> Qos:

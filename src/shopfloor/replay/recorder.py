@@ -1,29 +1,26 @@
-"""recorder: every topic of the interface table that this cell has, into an MCAP bag."""
+"""recorder: every topic of the interface table that this cell has, into MCAP bags."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shopfloor.replay.bag import BagWriter, Topic, typestore
+from shopfloor.replay.bag import Topic, WritingThread, typestore
 from shopfloor.replay.parameters import RecorderParameters
+from shopfloor.replay.recording import Plan, Recording
+from shopfloor.replay.rolling import SplitLimits
 from shopfloor.ros.diagnostics import Level, Status
-from shopfloor.ros.interfaces import INTERFACES, Interface, Kind, Qos
+from shopfloor.ros.interfaces import INTERFACES, Interface, Qos
 from shopfloor.ros.main import run_node
 from shopfloor.ros.node import ShopfloorNode
 from shopfloor.ros.paths import message_folder
+from shopfloor.ros.recorded_topics import is_wanted, may_be_wanted, parse
 
 _SEARCH_PERIOD_S = 0.5
-_IMAGES = {
-    "image_compressed": ("camera", "all"),
-    "annotated_compressed": ("annotated", "all"),
-    "score_map_compressed": ("annotated", "all"),
-    "suspect_crop": ("crops", "annotated", "camera", "all"),
-}
-"""Rows with pictures, and the policies that record them."""
+_WORST_TOPICS = 10
 
 
 class RecorderNode(ShopfloorNode[RecorderParameters]):
@@ -32,36 +29,42 @@ class RecorderNode(ShopfloorNode[RecorderParameters]):
     PARAMETERS = RecorderParameters
 
     def __init__(self, name: str = "recorder", **node_arguments: Any) -> None:
-        self._bag: BagWriter | None = None
+        self._recording: Recording | None = None
+        self._writer: WritingThread | None = None
         self._subscribed: dict[str, Any] = {}
         super().__init__(name, **node_arguments)
 
     def setup(self) -> None:
         """Learn the types; look for topics twice a second."""
         self._types = typestore([message_folder("shopfloor_msgs")])
-        self._patterns = [(row, self._pattern(row)) for row in INTERFACES if self._wanted(row)]
-        self.steady_timer(_SEARCH_PERIOD_S, self._search)
+        self._patterns = [(row, self._pattern(row)) for row in INTERFACES if may_be_wanted(row)]
+        self._policies = {
+            self.resolve_topic_name(topic): policy
+            for topic, policy in parse(self.params.topics).items()
+        }
+        self.steady_timer(_SEARCH_PERIOD_S, self._tick)
+        self.service("cut_bag", self._cut, recorder=self.get_name())
         self.diagnostics.add("bag", self._bag_status)
 
     def start(self) -> None:
-        """Open a new bag."""
-        local_time = self.get_clock().now().nanoseconds // 1_000_000_000
-        name = self.params.name or _bag_name(local_time)
-        folder = Path(self.params.folder).expanduser()
-        self._bag = BagWriter(folder / name, self._types, self._about())
-        self.get_logger().info(f"recording to {self._bag.path}")
+        """Begin to record, with a new bag."""
+        now_ns = int(self.get_clock().now().nanoseconds)
+        plan = _plan(self.params)
+        self._recording = Recording(plan, self._types, self._about(), now_ns)
+        self._writer = WritingThread(self._recording)
+        self.get_logger().info(f"recording to {plan.folder} ({self.params.mode})")
         self._search()
 
     def stop(self) -> None:
-        """Close the bag with its index."""
+        """Close the bags with their index."""
         for subscription in self._subscribed.values():
             self.release(subscription)
         self._subscribed.clear()
-        if self._bag is not None:
-            self._bag.close()
-            if self._bag.error:
-                self.fault("bag", f"{self._bag.path}: {self._bag.error}")
-            self._bag = None
+        if self._writer is not None:
+            self._writer.close()
+            if self._writer.error:
+                self.fault("bag", self._writer.error)
+        self._writer = self._recording = None
 
     def teardown(self) -> None:
         """No more reports."""
@@ -73,46 +76,104 @@ class RecorderNode(ShopfloorNode[RecorderParameters]):
             return {}
         return {"plant": Path(plant_file).expanduser().read_text(encoding="utf-8")}
 
-    def _wanted(self, row: Interface) -> bool:
-        if row.kind is not Kind.TOPIC or not row.record:
-            return False
-        return row.key not in _IMAGES or self.params.images in _IMAGES[row.key]
-
     def _pattern(self, row: Interface) -> re.Pattern[str]:
         absolute = self.resolve_topic_name(row.resolve(**dict.fromkeys(row.placeholders, "PLACE")))
         return re.compile(re.escape(absolute).replace("PLACE", "[^/]+"))
 
+    def _tick(self) -> None:
+        if self._writer is not None and self._recording is not None:
+            self._search()
+            self._writer.tell(partial(self._recording.tick, self.now_ns()))
+
     def _search(self) -> None:
-        if self._bag is None:
-            return
         for name, types in self.get_topic_names_and_types():
             if name in self._subscribed:
                 continue
             for row, pattern in self._patterns:
-                if row.type in types and pattern.fullmatch(name):
+                if row.type not in types or not pattern.fullmatch(name):
+                    continue
+                if is_wanted(row, name, self.params.images, self._policies):
                     topic = Topic(name, row.type, latched=row.qos is Qos.STATE)
                     self._subscribed[name] = self.raw_subscription(
                         row, name, partial(self._on_message, topic)
                     )
 
     def _on_message(self, topic: Topic, data: bytes) -> None:
-        if self._bag is not None and not self._bag.put(topic, self.now_ns(), data):
-            cause = self._bag.error or "the disk is slower than the line"
+        writer = self._writer
+        if writer is not None and not writer.put(topic, self.now_ns(), data):
+            cause = writer.error or "the disk is slower than the line"
             self.fault("dropped_message", f"{topic.name}: {cause}")
 
+    def _cut(self, request: Any, response: Any) -> Any:
+        if self._writer is None or self._recording is None:
+            response.message = "the recorder is not active"
+        elif self._recording.cuts is None:
+            response.message = "mode is 'continuous'; allowed: 'events' or 'both'"
+        elif self._recording.error:
+            response.message = self._recording.error
+        else:
+            call = partial(self._recording.event, self.now_ns(), "asked for")
+            self._writer.tell(call)
+            response.success = True
+            response.message = f"a bag is being written in {self.params.folder}"
+        return response
+
     def _bag_status(self) -> Status:
-        if self._bag is None:
+        writer, recording = self._writer, self._recording
+        if writer is None or recording is None:
             return Status(Level.STALE, "not recording")
-        counts = self._bag.counts
-        values: dict[str, object] = {"path": self._bag.path, "messages": counts.total()}
-        values |= {"dropped": self._bag.dropped, "topics": len(counts)}
-        if self._bag.error:
-            return Status(Level.ERROR, self._bag.error, values)
-        return Status(Level.WARN if self._bag.dropped else Level.OK, "recording", values)
+        dropped = Counter(dict(writer.dropped)) + Counter(dict(recording.lost))
+        quota, running, cuts = recording.quota, recording.running, recording.cuts
+        values: dict[str, object] = {
+            "folder": self.params.folder,
+            "messages": recording.messages,
+            "topics": len(self._subscribed),
+            "dropped": dropped.total(),
+            "folder_mb": quota.size_bytes / 1e6,
+            "bags_deleted": len(quota.deleted),
+        }
+        if quota.deleted:
+            values["last_deleted"] = quota.deleted[-1]
+        if running is not None:
+            values["path"] = running.path
+        if cuts is not None:
+            values |= {"cut": cuts.path or "none", "cuts": cuts.cuts, "events": cuts.events}
+            values |= {"last_event": cuts.last_cause, "ring_mb": cuts.ring.size_bytes / 1e6}
+            early = Counter(dict(cuts.ring.dropped))
+            values["left_ring_early"] = early.total()
+            values |= _by_topic("left_ring_early", early)
+            values |= _by_topic("unreadable", Counter(dict(recording.unreadable)))
+        values |= _by_topic("dropped", dropped)
+        return Status(*_level(writer, recording, dropped.total()), values)
 
 
-def _bag_name(unix_s: int) -> str:
-    return datetime.fromtimestamp(unix_s).strftime("shopfloor_%Y%m%d_%H%M%S")
+def _level(writer: WritingThread, recording: Recording, dropped: int) -> tuple[Level, str]:
+    if error := writer.error or recording.error:
+        return Level.ERROR, error
+    if recording.quota.is_over:
+        return Level.WARN, "the bags take more than the quota, and none of them may go"
+    if dropped:
+        return Level.WARN, f"recording; {dropped} messages were dropped"
+    return Level.OK, "recording"
+
+
+def _by_topic(what: str, counts: Counter[str]) -> dict[str, object]:
+    return {f"{what} {topic}": count for topic, count in counts.most_common(_WORST_TOPICS)}
+
+
+def _plan(params: RecorderParameters) -> Plan:
+    return Plan(
+        folder=Path(params.folder).expanduser(),
+        name=params.name,
+        continuous=params.mode != "events",
+        events=params.mode != "continuous",
+        before_ns=int(params.before_s * 1e9),
+        after_ns=int(params.after_s * 1e9),
+        ring_bytes=params.ring_mb * 1_000_000,
+        limits=SplitLimits(params.split_mb * 1_000_000, int(params.split_s * 1e9)),
+        quota_bytes=params.quota_mb * 1_000_000,
+        min_free_bytes=params.min_free_mb * 1_000_000,
+    )
 
 
 def main() -> int:

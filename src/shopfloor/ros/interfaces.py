@@ -228,6 +228,8 @@ INTERFACES: tuple[Interface, ...] = (
              "scheduler", "", "Why an operation is where it is, and why not elsewhere."),
     _service("diff_plans", "diff_plans", "shopfloor_msgs/srv/DiffPlans", "scheduler", "",
              "What differs between two plans."),
+    _service("cut_bag", "{recorder}/cut_bag", "std_srvs/srv/Trigger", "recorder", "",
+             "Write a bag of the seconds before and after now."),
     replace(_service("replay_step", "{node}/replay_step", "shopfloor_msgs/srv/ReplayStep", "", "",
                      "One step of a replay; only in processes started for one."), servers=()),
 )  # fmt: skip
