@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shopfloor.replay.bag import BagError, BagWriter, Topic, typestore
+from shopfloor.replay.bag import BagError, BagWriter, Topic, is_in_use, typestore
 from shopfloor.replay.bag_reader import BagReader
 from shopfloor.replay.cli import main
 from shopfloor.replay.repair import repair
@@ -59,8 +59,10 @@ def test_a_bag_of_a_killed_writer_is_whole_but_for_its_last_second(tmp_path: Pat
     )
     assert process.stdout is not None
     assert int(process.stdout.readline())  # a first part has reached the file
+    assert is_in_use(tmp_path / "bag")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    assert not is_in_use(tmp_path / "bag")
     with pytest.raises(BagError):
         BagReader(tmp_path / "bag")
     saved = repair(tmp_path / "bag", tmp_path / "whole")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -289,6 +290,40 @@ def test_a_disk_without_room_pauses_with_whole_bags(tmp_path: Path, clock: Clock
     work.close()
     assert bags(tmp_path)["bag_001"] == [(3.0, "/a/data", "again")]
     assert work.lost == {"/a/data": 2}
+
+
+def test_a_folder_that_somebody_takes_away_is_made_again(tmp_path: Path, clock: Clock) -> None:
+    folder = tmp_path / "bags"
+    work = recording(Plan(folder, "bag", events=True), clock)
+    work.write(DATA, at(0), string("gone"))
+    shutil.rmtree(folder)
+    clock.now_s += 6.0
+    work.write(DATA, at(1), string("lost"))
+    assert "was taken away" in work.error
+    clock.now_s += RETRY_S
+    work.write(DATA, at(2), string("again"))
+    assert not work.error
+    work.close()
+    assert bags(folder) == {"bag": [(2.0, "/a/data", "again")]}
+
+
+def test_a_bag_that_cannot_be_deleted_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, free = (make_bag(tmp_path / f"bag_{n}", 10 + n) for n in range(2))
+    real = shutil.rmtree
+
+    def refuse(path: Path) -> None:
+        if path == stuck:
+            raise PermissionError(13, "Permission denied", str(path))
+        real(path)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    quota = Quota(tmp_path, 1, 0)
+    quota.enforce()
+    assert "bag_0: [Errno 13]" in quota.problem
+    assert stuck.exists() and not free.exists()
+    assert quota.is_over
 
 
 def test_a_folder_that_cannot_be_or_a_bag_that_exists_is_said_at_once(

@@ -25,11 +25,12 @@ class Quota:
 
     A bag that any process writes is never deleted, nor one with a file in it that no recorder
     made: a note keeps a bag. max_bytes 0: nothing is deleted. min_free_bytes: below, the disk
-    counts as full.
+    counts as full. `problem`: why the last bag that should go did not.
     """
 
     def __init__(self, folder: Path, max_bytes: int, min_free_bytes: int) -> None:
         self.size_bytes = 0
+        self.problem = ""
         self.deleted: list[str] = []
         self._folder = folder
         self._max_bytes = max_bytes
@@ -41,16 +42,15 @@ class Quota:
         return 0 < self._max_bytes < self.size_bytes
 
     def enforce(self) -> None:
-        """Count, and delete what is too much; raises OSError."""
+        """Count, and delete what is too much; raises OSError where the folder cannot be read."""
+        self.problem = ""
         bags = sorted(self._bags(), key=lambda bag: bag.written_ns)
         self.size_bytes = sum(bag.size_bytes for bag in bags)
         for bag in bags:
             if not self.is_over:
                 return
             if bag.is_ours and not is_in_use(bag.path):
-                shutil.rmtree(bag.path)
-                self.size_bytes -= bag.size_bytes
-                self.deleted.append(bag.path.name)
+                self._delete(bag)
 
     def disk_problem(self) -> str:
         """Why nothing more should be written; empty: there is room."""
@@ -59,6 +59,17 @@ class Quota:
             return ""
         free_mb, least_mb = free_bytes / 1e6, self._min_free_bytes / 1e6
         return f"{self._folder}: the disk has {free_mb:.0f} MB free, needed: {least_mb:.0f} MB"
+
+    def _delete(self, bag: _Bag) -> None:
+        try:
+            shutil.rmtree(bag.path)
+        except FileNotFoundError:  # another recorder was quicker
+            pass
+        except OSError as error:
+            self.problem = f"cannot delete {bag.path}: {error}"
+            return
+        self.size_bytes -= bag.size_bytes
+        self.deleted.append(bag.path.name)
 
     def _bags(self) -> Iterator[_Bag]:
         for path in self._folder.iterdir():

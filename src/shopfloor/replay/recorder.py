@@ -151,7 +151,8 @@ def _level(writer: WritingThread, recording: Recording, dropped: int) -> tuple[L
     if error := writer.error or recording.error:
         return Level.ERROR, error
     if recording.quota.is_over:
-        return Level.WARN, "the bags take more than the quota, and none of them may go"
+        why = recording.quota.problem or "none of them may go"
+        return Level.WARN, f"the bags take more than the quota: {why}"
     if dropped:
         return Level.WARN, f"recording; {dropped} messages were dropped"
     return Level.OK, "recording"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,10 +125,11 @@ class Recording:
             self._fail(f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
-        """End all bags with their index."""
-        for bag in (self.running, self.cuts):
-            if bag is not None:
-                bag.close()
+        """End all bags with their index; raises what the disk does, after all were tried."""
+        with ExitStack() as stack:
+            for bag in (self.cuts, self.running):
+                if bag is not None:
+                    stack.callback(bag.close)
 
     def _event_in(self, topic: Topic, data: bytes) -> str:
         if self.cuts is None:
@@ -152,6 +154,11 @@ class Recording:
         if now_s - self._checked_s < _CHECK_PERIOD_S:
             return
         self._checked_s = now_s
+        folder = self._plan.folder
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            self._fail(f"{folder} was taken away")
+            return
         self.quota.enforce()
         if problem := self.quota.disk_problem():
             self.close()
