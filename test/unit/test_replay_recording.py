@@ -20,13 +20,10 @@ from shopfloor.replay.bag_reader import BagReader
 from shopfloor.replay.quota import Quota
 from shopfloor.replay.recording import RETRY_S, Plan, Recording
 from shopfloor.replay.ring import Ring
-from shopfloor.replay.rolling import SplitLimits
-from shopfloor.ros.interfaces import INTERFACES, interface
-from shopfloor.ros.recorded_topics import is_wanted, may_be_wanted, parse
+from shopfloor.replay.rolling import RollingBag, SplitLimits
 
 DATA = Topic("/a/data", "std_msgs/msg/String")
 STATE = Topic("/a/state", "std_msgs/msg/String", latched=True)
-JPEG = "cam/image_raw/compressed"
 TYPES = typestore([])
 S = 1_000_000_000
 DAY_NS = 1_700_000_000 * S
@@ -415,40 +412,6 @@ def test_other_readers_open_it(tmp_path: Path, clock: Clock) -> None:
         assert [m.log_time for _, _, m in mcap.iter_messages()] == [at(n) for n in range(10)]
 
 
-@pytest.mark.parametrize(
-    ("key", "name", "policy", "by_topic", "wanted"),
-    [
-        ("part_verdict", "parts/verdict", "none", {}, True),
-        ("part_verdict", "parts/verdict", "all", {"/l/parts/verdict": "none"}, False),
-        ("image_compressed", JPEG, "annotated", {}, False),
-        ("image_compressed", JPEG, "camera", {}, True),
-        ("image_compressed", JPEG, "none", {"/l/cam/image_raw": "jpeg"}, True),
-        ("image_compressed", JPEG, "all", {"/l/cam/image_raw": "none"}, False),
-        ("image_compressed", JPEG, "all", {"/l/cam/image_raw": "raw"}, False),
-        ("image_compressed", JPEG, "all", {"/l/other/image_raw": "none"}, True),
-        ("image", "cam/image_raw", "all", {}, False),
-        ("image", "cam/image_raw", "none", {"/l/cam/image_raw": "raw"}, True),
-        ("image", "cam/image_raw", "all", {"/l/cam/image_raw": "jpeg"}, False),
-        ("suspect_crop", "inspection/suspects", "crops", {}, True),
-        ("suspect_crop", "inspection/suspects", "none", {}, False),
-        ("frame_handle", "cam/frame_handle", "all", {}, False),
-    ],
-)
-def test_images_by_policy_and_by_name(
-    key: str, name: str, policy: str, by_topic: dict[str, str], wanted: bool
-) -> None:
-    assert is_wanted(interface(key), f"/l/{name}", policy, by_topic) is wanted
-
-
-def test_raw_goes_by_name_only() -> None:
-    assert parse(["cam/image_raw=raw", "/x=none"]) == {"cam/image_raw": "raw", "/x": "none"}
-    for wrong in ("cam/image_raw", "cam=rawest", "=raw", "*/image_raw=raw"):
-        with pytest.raises(ValueError, match="allowed: TOPIC=POLICY"):
-            parse([wrong])
-    never = [row.key for row in INTERFACES if row.key == "frame_handle" and may_be_wanted(row)]
-    assert not never
-
-
 def test_a_split_in_a_cut_tells_the_events_too(tmp_path: Path, clock: Clock) -> None:
     plan = Plan(tmp_path, continuous=False, events=True)
     work = recording(replace(plan, limits=SplitLimits(size_bytes=30_000)), clock)
@@ -458,3 +421,15 @@ def test_a_split_in_a_cut_tells_the_events_too(tmp_path: Path, clock: Clock) -> 
     work.close()
     assert len(bags(tmp_path)) == 2
     assert all("here" in custom(path)["events"] for path in tmp_path.iterdir())
+
+
+def test_a_name_that_another_recorder_takes_in_that_moment_is_left_to_it(tmp_path: Path) -> None:
+    (tmp_path / "bag").mkdir()
+    names = iter(["bag", "bag", "bag_001"])
+    rolling = RollingBag(lambda _: tmp_path / next(names), TYPES, {}, SplitLimits())
+    rolling.write(DATA, at(0), string("mine"))
+    assert rolling.path == tmp_path / "bag_001"
+    rolling.close()
+    always = RollingBag(lambda _: tmp_path / "bag", TYPES, {}, SplitLimits())
+    with pytest.raises(BagError, match="exists already"):
+        always.open(at(0))

@@ -27,7 +27,7 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer, WriterError
 from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
@@ -41,6 +41,10 @@ _NO_LIMIT = QosTime(0, 0)
 
 class BagError(RuntimeError):
     """A bag cannot be written or read; the message says which and why."""
+
+
+class BagExistsError(BagError):
+    """There is something at the bag's path; nothing is written over."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ class BagFile:
             for key, value in (custom or {}).items():
                 self.note(key, value)
         except Exception as error:
-            raise BagError(f"cannot write a bag at {path}: {error}") from error
+            kind = BagExistsError if isinstance(error, WriterError) else BagError
+            raise kind(f"cannot write a bag at {path}: {error}") from error
 
     @property
     def size_bytes(self) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rosbags.typesys.store import Typestore
 
-from shopfloor.replay.bag import Topic
+from shopfloor.replay.bag import BagError, Topic
 from shopfloor.replay.cuts import EventCuts
 from shopfloor.replay.events import EventDetector
 from shopfloor.replay.quota import Quota
@@ -79,8 +79,11 @@ class Recording:
             ring = Ring(plan.before_ns, plan.ring_bytes)
             self.cuts = EventCuts(self._cut_path, types, custom, plan.limits, ring, plan.after_ns)
         self._check()
-        self._first = plan.folder / plan.name if plan.name else None
         if plan.continuous:
+            if plan.name and (plan.folder / plan.name).exists():
+                raise BagError(
+                    f"cannot write a bag at {plan.folder / plan.name}: it exists already"
+                )
             self.running = RollingBag(self._path, types, custom, plan.limits)
             if not self.error:
                 self.running.open(start_ns)
@@ -178,9 +181,6 @@ class Recording:
                 bag.abandon()
 
     def _path(self, stamp_ns: int) -> Path:
-        first, self._first = self._first, None
-        if first is not None:
-            return first
         name = self._plan.name or f"shopfloor_{local_time(stamp_ns)}"
         return next_path(self._plan.folder, name)
 

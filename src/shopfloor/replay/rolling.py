@@ -10,10 +10,13 @@ from pathlib import Path
 
 from rosbags.typesys.store import Typestore
 
-from shopfloor.replay.bag import BagFile, Topic
+from shopfloor.replay.bag import BagExistsError, BagFile, Topic
 
 Message = tuple[Topic, int, bytes]
 """Topic, stamp in ns of ROS time, CDR bytes."""
+
+
+_NAME_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class RollingBag:
     def open(self, stamp_ns: int) -> BagFile:
         """End the present bag and begin the next; its head is stamped `stamp_ns`."""
         self.close()
-        bag = self._bag = BagFile(self._path_of(stamp_ns), self._types, self.custom)
+        bag = self._bag = self._next(stamp_ns)
         self._begun_ns = stamp_ns
         for topic, _, data in self._latched.values():
             bag.write(topic, stamp_ns, data)
@@ -84,6 +87,16 @@ class RollingBag:
         bag, self._bag = self._bag, None
         if bag is not None:
             bag.abandon()
+
+    def _next(self, stamp_ns: int) -> BagFile:
+        tries = 1
+        while True:
+            try:
+                return BagFile(self._path_of(stamp_ns), self._types, self.custom)
+            except BagExistsError:  # another recorder of the folder took that name just now
+                if tries == _NAME_TRIES:
+                    raise
+                tries += 1
 
     def _is_full(self, bag: BagFile, stamp_ns: int) -> bool:
         limits = self._limits
