@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from harness import ACTIVE, Graph, statuses
 from rclpy.serialization import serialize_message
 from rosbags.highlevel import AnyReader
+from sensor_msgs.msg import Image
 from shopfloor_msgs.msg import Detection, InspectionResult, MachineHealth, PartVerdict
 from std_srvs.srv import Trigger
 
@@ -138,6 +139,36 @@ def test_a_running_bag_is_no_cut_and_says_so(graph: Graph, tmp_path: Path) -> No
     answer = graph.call(Trigger, f"{RECORDER}/cut_bag", Trigger.Request())
     assert not answer.success
     assert "allowed: 'events' or 'both'" in answer.message
+
+
+def test_topics_go_in_by_name(graph: Graph, tmp_path: Path) -> None:
+    diagnostics = graph.collect("diagnostics")
+    suspects, image = (interface(key) for key in ("suspect_crop", "image"))
+    crops, raw = (
+        graph.node.create_publisher(message_type(row.type), name, publisher_qos(row.qos))
+        for row, name in ((suspects, suspects.name), (image, image.resolve(camera="eye")))
+    )
+    graph.start(
+        "recorder:recorder",
+        parameters={
+            "folder": str(tmp_path),
+            "name": "bag",
+            "topics": "[inspection/suspects=none, eye/image_raw=raw, ear/image_raw=jpeg]",
+        },
+    )
+    graph.until(raw.get_subscription_count, "the recorder to hear the raw image")
+    assert not crops.get_subscription_count()
+    absent = "asked_for_but_absent"
+    graph.until(
+        lambda: recorder_status(diagnostics).get(absent) == "/ear/image_raw", "what nobody has"
+    )
+
+    def recorded() -> bool:
+        # Frames are best effort: the first may go past.
+        raw.publish(Image(encoding="mono8", height=1, width=9, step=9, data=b"a picture"))
+        return b"a picture" in (tmp_path / "bag" / "bag.mcap").read_bytes()
+
+    graph.until(recorded, "a raw image on the disk")
 
 
 def test_a_disk_without_room_is_an_error_and_the_node_stays(graph: Graph, tmp_path: Path) -> None:

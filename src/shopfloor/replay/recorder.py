@@ -118,6 +118,12 @@ class RecorderNode(ShopfloorNode[RecorderParameters]):
             response.message = f"a bag is being written in {self.params.folder}"
         return response
 
+    def _absent(self) -> list[str]:
+        """Topics that parameters ask for by name, and that nobody has: not yet, or misspelt."""
+        there = {name.removesuffix("/compressed") for name in self._subscribed}
+        asked = [name for name, policy in self._policies.items() if policy != "none"]
+        return [name for name in asked if name not in there]
+
     def _bag_status(self) -> Status:
         writer, recording = self._writer, self._recording
         if writer is None or recording is None:
@@ -132,6 +138,8 @@ class RecorderNode(ShopfloorNode[RecorderParameters]):
             "folder_mb": quota.size_bytes / 1e6,
             "bags_deleted": len(quota.deleted),
         }
+        if absent := self._absent():
+            values["asked_for_but_absent"] = ", ".join(absent)
         if quota.deleted:
             values["last_deleted"] = quota.deleted[-1]
         if running is not None:
