@@ -147,6 +147,7 @@ def publish(seconds: float, fails: bool) -> None:
     cell.wait()
     print("begun", flush=True)
     cell.run(seconds, fails)
+    print("ended", flush=True)
     time.sleep(2.0)  # reliable topics may still be on their way
     print(json.dumps({"sent": cell.sent, "bytes_per_s": cell.bytes_per_s}), flush=True)
     rclpy.shutdown()
@@ -224,8 +225,10 @@ def record(results: Results, folder: Path, seconds: float, mode: str) -> None:
     try:
         cell = start_cell(seconds, fails=mode == "both")
         cpu_s, begun_s = recorder.cpu_s(), time.monotonic()
-        output, _ = cell.communicate(timeout=seconds + 60)
+        assert cell.stdout is not None
+        cell.stdout.readline()
         cpu_percent = 100.0 * (recorder.cpu_s() - cpu_s) / (time.monotonic() - begun_s)
+        output, _ = cell.communicate(timeout=60)
     finally:
         recorder.end(signal.SIGINT)
     said = json.loads(output.splitlines()[-1])

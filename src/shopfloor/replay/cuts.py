@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from rosbags.typesys.store import Typestore
 from shopfloor.replay.bag import Topic
 from shopfloor.replay.ring import Ring
 from shopfloor.replay.rolling import RollingBag, SplitLimits
+
+RING_BYTES_PER_S = 100e6
+"""How fast a cut's past goes to the disk, at most."""
 
 MAX_CAUSES = 100
 """Causes that a bag's metadata names; a storm of failures must not fill memory."""
@@ -76,6 +80,8 @@ class EventCuts:
         if cut.path is None:
             for message in self.ring:
                 cut.write(*message)
+                # Not in one go: who receives messages needs the interpreter, too.
+                time.sleep(len(message[2]) / RING_BYTES_PER_S)
 
     def tick(self, now_ns: int) -> None:
         """End the cut when its time is over."""
