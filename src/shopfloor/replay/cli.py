@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from shopfloor.replay import plant_of_bag, report
 from shopfloor.replay.bag import BagError
 from shopfloor.replay.bag_reader import BagReader
 from shopfloor.replay.comparison import Comparison, compare
+from shopfloor.replay.live_player import LiveRequest, play_live
 from shopfloor.replay.plant_of_bag import ReplayError
 from shopfloor.replay.player import Played, Request, play
 from shopfloor.replay.repair import repair
@@ -30,6 +32,7 @@ examples:
   python -m shopfloor.replay run bags/monday --nodes inspector,quality_gate --compare \\
       --set inspector.fail_threshold=0.4 --report build/replay.html
   python -m shopfloor.replay run bags/monday --twice
+  ROS_DOMAIN_ID=7 python -m shopfloor.replay play bags/monday --rate 4 --loop
 
 exit codes: 0 equal (or nothing was to be compared), 1 differences, 2 it cannot run
 """
@@ -74,6 +77,26 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, help="keep what the nodes said, as a bag of this name")
     run.add_argument("--report", type=Path, metavar="HTML", help="page with the differences")
     run.add_argument("--json", type=Path, help="hashes, counts and differences as JSON")
+    play_ = verbs.add_parser(
+        "play", help="publish a bag's inputs and /clock into the graph of this ROS domain",
+        description="Publish a bag's inputs and /clock into the graph of this ROS domain, for "
+        "nodes with use_sim_time. What they say depends on the machine; `run` gives equal outputs.",
+    )  # fmt: skip
+    play_.add_argument("bag", type=Path, help="folder of a rosbag2 bag, or an .mcap file")
+    play_.add_argument(
+        "--topics", default="", metavar="A,B",
+        help="default: what the nodes of a replay hear and none of them says",
+    )  # fmt: skip
+    play_.add_argument("--rate", type=float, default=1.0, help="times real time (default 1)")
+    play_.add_argument("--loop", action="store_true", help="again and again; time jumps back")
+    play_.add_argument("--start", type=float, default=0.0, metavar="S", help="begin here")
+    play_.add_argument(
+        "--duration", type=float, default=0.0, metavar="S", help="stop after so long"
+    )
+    play_.add_argument(
+        "--remap", action="append", default=[], metavar="OLD:=NEW",
+        help="play a topic under another name",
+    )  # fmt: skip
     repair_ = verbs.add_parser("repair", help="save what is whole of a bag that was cut off")
     repair_.add_argument("bag", type=Path, help="its folder, or its .mcap file")
     repair_.add_argument("--output", type=Path, help="the new bag; default NAME_repaired beside it")
@@ -84,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; the exit code."""
     args = parser().parse_args(arguments)
     try:
-        return _repair(args, Console()) if args.verb == "repair" else _run(args, Console())
+        return _VERBS[args.verb](args, Console())
     except (ReplayError, BagError, PlantError, OSError) as error:
         print(f"replay: {error}", file=sys.stderr)
         return CANNOT_RUN
@@ -121,23 +144,48 @@ def _repair(args: argparse.Namespace, console: Console) -> int:
     return EQUAL if saved.counts else CANNOT_RUN
 
 
+def _play_live(args: argparse.Namespace, console: Console) -> int:
+    stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda which, _: stop.append(which))
+    request = LiveRequest(
+        bag=args.bag,
+        topics=[topic for topic in args.topics.split(",") if topic],
+        remap=_remap(args.remap),
+        start_s=args.start,
+        duration_s=args.duration,
+        rate=args.rate,
+        loop=args.loop,
+    )
+    played = play_live(request, lambda: bool(stop))
+    console.print(f"{played.messages} messages, the latest {played.late_ms:.0f} ms late")
+    return EQUAL
+
+
+_VERBS = {"run": _run, "repair": _repair, "play": _play_live}
+
+
+def _remap(texts: Sequence[str]) -> dict[str, str]:
+    remap = {}
+    for text in texts:
+        old, sign, new = text.partition(":=")
+        if not (sign and old.startswith("/") and new.startswith("/")):
+            raise ReplayError(f"--remap {text}: allowed: /OLD:=/NEW")
+        remap[old] = new
+    return remap
+
+
 def _request(args: argparse.Namespace, output: Path) -> Request:
     if not args.step_ms > 0.0 or args.start < 0.0 or args.duration < 0.0:
         raise ReplayError("--step-ms is above 0, --start and --duration at least 0")
     with BagReader(args.bag) as reader:
         plant = plant_of_bag.load(args.plant, reader.plant)
-    remap = {}
-    for text in args.remap:
-        old, sign, new = text.partition(":=")
-        if not (sign and old.startswith("/") and new.startswith("/")):
-            raise ReplayError(f"--remap {text}: allowed: /OLD:=/NEW")
-        remap[old] = new
     return Request(
         bag=args.bag,
         plant=plant,
         output=output,
         nodes=[name for name in args.nodes.split(",") if name],
-        remap=remap,
+        remap=_remap(args.remap),
         changes=plant_of_bag.settings(args.set),
         start_s=args.start,
         duration_s=args.duration,
