@@ -11,7 +11,8 @@ import re
 _THREAD = re.compile(r"(Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):")
 _FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)')
 _LIBRARY = re.compile(r".*/lib/python3[^/]*/|<frozen ")
-_OWN = re.compile(r".*/shopfloor/(?P<file>(?!ros/(?:main|node)\.py|plant/group\.py).+)")
+_SURROUNDINGS = r"ros/(?:main|node|endpoint_node)\.py|plant/group\.py"
+_OWN = re.compile(rf".*/shopfloor/(?P<file>(?!{_SURROUNDINGS}).+)")
 _TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: .*)?")
 

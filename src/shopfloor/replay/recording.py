@@ -70,7 +70,10 @@ class Recording:
         self._retry_s = 0.0
         self._checked_s = float("-inf")
         self._last_ns = start_ns
-        plan.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            plan.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BagError(f"cannot write a bag at {plan.folder / plan.name}: {error}") from error
         self.quota = Quota(plan.folder, plan.quota_bytes, plan.min_free_bytes)
         self.running: RollingBag | None = None
         self.cuts: EventCuts | None = None
