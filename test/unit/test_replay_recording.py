@@ -330,7 +330,7 @@ def test_a_folder_that_cannot_be_or_a_bag_that_exists_is_said_at_once(
     with pytest.raises(BagError, match="exists already"):
         recording(Plan(tmp_path, "bag"), clock)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError):
+    with pytest.raises(BagError, match="cannot write"):
         recording(Plan(tmp_path / "file"), clock)
 
 
