@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from shopfloor.plant.plant_file import RestartPolicy
+from shopfloor.ros.network import EXIT_CODE
 
 
 class RestartCounter:
@@ -15,10 +16,13 @@ class RestartCounter:
         self._restarts: deque[float] = deque()
 
     def wanted(self, returncode: int) -> bool:
-        """Whether the policy wants a process that ended so to run again, limits aside."""
-        return self._policy.when == "always" or (
-            self._policy.when == "on_failure" and returncode != 0
-        )
+        """Whether a process that ended so is to run again, limits aside.
+
+        One that ended to meet the other hosts is, whatever the policy says of failures.
+        """
+        when = self._policy.when
+        failed = returncode != 0
+        return when == "always" or (when == "on_failure" and failed) or returncode == EXIT_CODE
 
     def next_delay_s(self, now_s: float) -> float | None:
         """How long to wait before the next start; None when the limit is reached.

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from shopfloor.plant.devices import Devices, devices_of
 from shopfloor.plant.plant_file import Plant
 from shopfloor.plant.specs import ProcessSpec
+from shopfloor.ros.network import EXIT_CODE
 
 USER = "shopfloor"
 TARGET = "shopfloor.target"
@@ -196,6 +197,7 @@ def _unit(plant: Plant, spec: ProcessSpec, user: str, variables: Mapping[str, st
         "",
         f"Restart={restart}",
         f"RestartSec={policy.backoff_s:g}",
+        f"RestartForceExitStatus={EXIT_CODE}",  # the way to other hosts opened
         f"WatchdogSec={WATCHDOG_S}",
         f"TimeoutStartSec={START_LIMIT_S}",
         f"TimeoutStopSec={STOP_LIMIT_S}",

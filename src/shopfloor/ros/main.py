@@ -18,6 +18,7 @@ import rclpy
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
+from shopfloor.ros.network import EXIT_CODE, network_of_this_process
 from shopfloor.ros.node import ShopfloorNode
 from shopfloor.ros.notify import Watchdog, notify
 
@@ -83,7 +84,7 @@ def run_nodes(factories: Sequence[NodeFactory], args: Sequence[str] | None = Non
 
     args: command line with the program's name first, `sys.argv` by default.
     0 after a signal; 1 when a thread ended by an exception; 2 when a node or the middleware cannot
-    be made. The reason is on stderr.
+    be made; 75 when the way to other hosts opened after the start. The reason is on stderr.
     """
     faulthandler.enable()  # who is aborted because it hangs says where
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -91,7 +92,10 @@ def run_nodes(factories: Sequence[NodeFactory], args: Sequence[str] | None = Non
     broken = watch_threads()
     nodes: list[ShopfloorNode] = []  # type: ignore[type-arg]
     executor: Executor | None = None
+    network = network_of_this_process()
     try:
+        if missing := network.wait(lambda: stop):
+            _say(f"starts without other hosts, and starts again when there is a way: {missing}")
         rclpy.init(
             args=list(args) if args is not None else sys.argv,
             signal_handler_options=SignalHandlerOptions.NO,
@@ -104,7 +108,7 @@ def run_nodes(factories: Sequence[NodeFactory], args: Sequence[str] | None = Non
             executor.add_node(nodes[-1])
         watchdog = Watchdog()
         notify("READY=1")
-        while not stop and not broken and rclpy.ok():
+        while not stop and not broken and not network.opened and rclpy.ok():
             if stuck := first_stuck(nodes):
                 watchdog.withhold(stuck)
             else:
@@ -113,9 +117,12 @@ def run_nodes(factories: Sequence[NodeFactory], args: Sequence[str] | None = Non
                 executor.spin_once(timeout_sec=SPIN_SLICE_S)
             except Exception:  # one callback's failure must not end the other nodes
                 traceback.print_exc()
+        if network.opened and not stop and not broken:
+            _say("there is a way to the other hosts now: starts again")
+            return EXIT_CODE
         return 1 if broken else 0
     except Exception as error:
-        print(f"{sys.argv[0]}: cannot start: {type(error).__name__}: {error}", file=sys.stderr)
+        _say(f"cannot start: {type(error).__name__}: {error}")
         return 2
     finally:
         notify("STOPPING=1")
@@ -125,6 +132,10 @@ def run_nodes(factories: Sequence[NodeFactory], args: Sequence[str] | None = Non
         if executor is not None:
             executor.shutdown(timeout_sec=1.0)
         rclpy.try_shutdown()
+
+
+def _say(text: str) -> None:
+    print(f"{sys.argv[0]}: {text}", file=sys.stderr)
 
 
 def run_node(factory: NodeFactory) -> int:

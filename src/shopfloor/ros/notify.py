@@ -60,7 +60,6 @@ class Watchdog:
         self._sent_s = now
         return notify("WATCHDOG=1")
 
-
     def withhold(self, why: str) -> None:
         """Work does not go on: say why, and give no sign of life."""
         now = time.monotonic()
