@@ -1,4 +1,4 @@
-"""The wire of the simulated camera, its two ends, and everything that may come over it."""
+"""The socket of the simulated camera: its two ends, and everything that may happen between."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import dataclasses
 import os
 import socket
 import stat
-import struct
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from frame_socket_tools import HEADER, LIMIT_S, eventually, header_for, picture, read_frame
 
 from shopfloor.ros import frame_socket
 from shopfloor.ros.frame_socket import (
@@ -21,62 +19,12 @@ from shopfloor.ros.frame_socket import (
     ConnectionLost,
     DamagedFrame,
     DeviceAbsent,
-    FrameHeader,
     FrameReader,
     FrameSocketError,
     ProtocolError,
-    WireFrame,
     pack_header,
-    unpack_header,
 )
 from shopfloor.sim.camera_device import CameraDevice
-from shopfloor.sim.faults import Fault, Timetable
-from shopfloor.sim.simulated_camera import SimulatedCamera
-
-LIMIT_S = 20.0
-SECOND_NS = 1_000_000_000
-
-HEADER = FrameHeader(
-    width=4,
-    height=2,
-    encoding="bgr8",
-    sequence=7,
-    trigger=9,
-    device_stamp_ns=-5,
-    host_stamp_ns=1_700_000_000_123_456_789,
-    steady_ns=42,
-    part_id="t-000007 ✓",
-    payload_bytes=24,
-)
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for another thread; ends at once when it is so."""
-    deadline = time.monotonic() + LIMIT_S
-    tick = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        tick.wait(0.002)
-
-
-def header_for(image: np.ndarray, **changes: object) -> FrameHeader:
-    return dataclasses.replace(
-        HEADER,
-        width=image.shape[1],
-        height=image.shape[0],
-        payload_bytes=image.nbytes,
-        **changes,  # type: ignore[arg-type]
-    )
-
-
-def picture(seed: int, height: int = 12, width: int = 16) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def read_frame(reader: FrameReader) -> WireFrame:
-    frame = reader.read(LIMIT_S)
-    assert frame is not None
-    return frame
 
 
 @pytest.fixture
@@ -114,61 +62,6 @@ def raw(tmp_path: Path) -> Iterator[tuple[FrameReader, socket.socket]]:
         with connection:
             yield reader, connection
         reader.close()
-
-
-# The header ------------------------------------------------------------------------------------
-
-
-def test_header_there_and_back() -> None:
-    data = pack_header(HEADER)
-    assert len(data) == HEADER_BYTES
-    assert unpack_header(data) == HEADER
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"width": 0}, "size 0 x 2 px"),
-        ({"height": 16385}, r"1\.\.16384"),
-        ({"payload_bytes": 64 * 1024 * 1024 + 1}, "at most 67108864"),
-        ({"encoding": "h264"}, "'h264' is not one of mono8"),
-        ({"part_id": "x" * 65}, "65 bytes, at most 64"),
-    ],
-)
-def test_fields_beyond_their_limits_are_not_sent(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ProtocolError, match=message):
-        pack_header(dataclasses.replace(HEADER, **changes))  # type: ignore[arg-type]
-
-
-def poked(offset: int, data: bytes) -> bytes:
-    good = bytearray(pack_header(HEADER))
-    good[offset : offset + len(data)] = data
-    return bytes(good)
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (poked(0, b"HTTP"), "bad magic b'HTTP'"),
-        (poked(4, struct.pack("<H", 2)), "version 2"),
-        (poked(6, struct.pack("<H", 9)), "header of 9 bytes"),
-        (poked(8, struct.pack("<I", 2**32 - 1)), "size 4294967295 x 2"),
-        (poked(16, struct.pack("<I", 2**32 - 1)), "payload of 4294967295 bytes"),
-        (poked(20, b"\xff\xfe"), "is no text"),
-        (poked(20, b"jpeg\0"), "'jpeg"),
-        (pack_header(HEADER)[:-1], f"a header has {HEADER_BYTES} bytes"),
-    ],
-)
-def test_a_wrong_header_is_named(data: bytes, message: str) -> None:
-    with pytest.raises(ProtocolError, match=message):
-        unpack_header(data)
-
-
-def test_random_bytes_are_never_a_frame() -> None:
-    rng = np.random.default_rng(1)
-    for _ in range(300):
-        with pytest.raises(ProtocolError):
-            unpack_header(rng.bytes(HEADER_BYTES))
 
 
 # From end to end ---------------------------------------------------------------------------------
@@ -447,76 +340,3 @@ def test_too_many_readers_are_turned_away(device: CameraDevice, path: Path) -> N
 def test_a_header_that_lies_about_its_payload_is_refused(device: CameraDevice) -> None:
     with pytest.raises(ValueError, match="header says 24 bytes, payload has 576"):
         device.send(HEADER, picture(1))
-
-
-# The camera that may lie -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def lying(path: Path) -> Iterator[SimulatedCamera]:
-    """gap from 1 s, freeze from 2 s, corrupt from 3 s, unplugged from 4 s to 5 s."""
-    faults = [
-        Fault("gap", 1.0, 1.0),
-        Fault("freeze", 2.0, 1.0),
-        Fault("corrupt", 3.0, 1.0),
-        Fault("unplug", 4.0, 1.0),
-    ]
-    camera = SimulatedCamera(CameraDevice(path), Timetable(faults, start_ns=0))
-    camera.update(0)
-    yield camera
-    camera.unplug()
-
-
-def expose(camera: SimulatedCamera, at_s: float, seed: int) -> int:
-    now_ns = round(at_s * SECOND_NS)
-    camera.update(now_ns)
-    return camera.expose(
-        picture(seed), part_id=f"p{seed}", trigger=seed, steady_ns=now_ns, ros_ns=7 + now_ns
-    )
-
-
-def test_faults_of_the_camera(lying: SimulatedCamera, path: Path) -> None:
-    reader = FrameReader(path)
-    reader.connect()
-    eventually(lambda: lying.counters().readers == 1)
-
-    assert expose(lying, 0.5, seed=1) == 1
-    frame = read_frame(reader)
-    assert np.array_equal(frame.image, picture(1))
-    assert (frame.header.part_id, frame.header.trigger) == ("p1", 1)
-    assert frame.header.steady_ns == SECOND_NS // 2 == frame.header.host_stamp_ns - 7
-
-    assert expose(lying, 1.5, seed=2) == 2  # lost on the way
-    assert lying.withheld == 1
-
-    assert expose(lying, 2.5, seed=3) == 3  # frozen: a new frame of an old part
-    frame = read_frame(reader)
-    assert frame.header.sequence == 3 and frame.header.part_id == "p3"
-    assert np.array_equal(frame.image, picture(2))
-
-    assert expose(lying, 3.5, seed=4) == 4
-    with pytest.raises(DamagedFrame, match="frame 4 has 288 bytes"):
-        reader.read(LIMIT_S)
-
-    assert expose(lying, 4.5, seed=5) == 0  # no power: the part passes unseen
-    assert lying.withheld == 2 and lying.faults == {"unplug"}
-    assert not path.exists()
-    with pytest.raises(ConnectionLost):
-        reader.read(LIMIT_S)
-    with pytest.raises(DeviceAbsent):
-        reader.connect()
-
-    lying.update(round(5.5 * SECOND_NS))  # back, with counters that start anew
-    reader.connect()
-    eventually(lambda: lying.counters().readers == 1)
-    assert expose(lying, 5.6, seed=6) == 1
-    frame = read_frame(reader)
-    assert np.array_equal(frame.image, picture(6))
-    assert frame.header.device_stamp_ns == round(0.1 * SECOND_NS)
-    reader.close()
-
-
-def test_a_new_timetable_replaces_the_old(lying: SimulatedCamera) -> None:
-    lying.set_timetable(Timetable([], 0))
-    assert expose(lying, 4.5, seed=1) == 1
-    assert lying.faults == frozenset()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from dataclasses import replace
 
 from shopfloor.camera.pacing import Pacer
 from shopfloor.camera.source import BadFrame, EndOfStream, Grab, SourceInfo, SourceLost
 
 
-class RecordedSource:
+class RecordedSource(ABC):
     """Base of sources that could deliver at once. A kind says how to `_rewind` and to `_load`.
 
     rate_hz: frames per second; 0: as the kind has it.
@@ -27,25 +28,25 @@ class RecordedSource:
         self._next: Grab | BadFrame | None = None
         self._pacer = Pacer(rate_hz)
 
+    @abstractmethod
     def describe(self) -> SourceInfo:
         """What is read, and at which rate."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _rewind(self) -> None:
         """Make `_load` give the first frame; raises SourceError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _load(self) -> Grab | BadFrame | None:
         """The next frame, its stamps and, unless it has its own, its sequence left 0; None: end."""
-        raise NotImplementedError
 
     def _due_ns(self, item: Grab | BadFrame) -> int | None:
         """When `item` is due after the first of its pass; None: by the rate."""
         return None
 
+    @abstractmethod
     def _end(self) -> str:
         """What was read, for the message at the end."""
-        raise NotImplementedError
 
     def _begin(self) -> bool:
         """Load the first frame and start the schedule; False when there is none."""
