@@ -6,7 +6,7 @@
 
 A small plant is run by `plant up`; the faults happen in real processes. A failure counts as flagged
 when a host state arrives in which the node is not OK, as back when one arrives in which it is OK
-in another process. Under load the demo's plant runs beside two busy loops a core.
+in another process. Under load the demo's plant runs beside busy loops on every core.
 """
 
 from __future__ import annotations
@@ -215,14 +215,14 @@ def failures(results: Results, times: int) -> None:
                 )  # fmt: skip
 
 
-def false_trips(results: Results, minutes: float) -> None:
-    """The demo's plant beside two busy loops a core: whatever is flagged or ended is wrong."""
+def false_trips(results: Results, minutes: float, loops: int) -> None:
+    """The demo's plant beside busy loops on every core: whatever is flagged or ended is wrong."""
     with running("demo") as (line, watcher):
         before = len(line.matching(r"\* (started|stuck|stopped|restart)"))
         since = time.monotonic_ns()
         hogs = [
             subprocess.Popen([sys.executable, "-c", "while True: pass"])
-            for _ in range(2 * (os.cpu_count() or 1))
+            for _ in range(loops * (os.cpu_count() or 1))
         ]
         wrong: list[str] = []
         try:
@@ -253,12 +253,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="each failure twice, load for 20 s")
     parser.add_argument("--minutes", type=float, help="of load; default: 1")
+    parser.add_argument("--loops", type=int, default=2, help="busy loops a core; default: 2")
     options = parser.parse_args()
     os.environ.update(transport_environment(False), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     minutes = options.minutes if options.minutes is not None else 1 / 3 if options.quick else 1.0
     results = Results("supervision")
     failures(results, 2 if options.quick else 10)
-    false_trips(results, minutes)
+    false_trips(results, minutes, options.loops)
     results.finish()
 
 

@@ -22,6 +22,7 @@ from rclpy.task import Future
 from shopfloor_msgs.msg import Heartbeat, HostLoad, HostState, NodeStatus
 from shopfloor_msgs.srv import ManageLine
 
+from shopfloor.plant.backlog import MAX_S, Backlog
 from shopfloor.plant.bringup import Action, BringUp, Health, HostHealth, State, Timing, Transition
 from shopfloor.plant.host_load import UNKNOWN_PROCESS, ProcessMeter, host_usage
 from shopfloor.plant.line_manager_parameters import LineManagerParameters
@@ -77,6 +78,7 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
         self._reported: tuple[HostHealth, str] | None = None
         self._reported_s = self._logged_s = 0.0
         self._ticked_s = 0.0
+        self._backlog = Backlog()
         self._peers = Peers({})
         self._signs = ProcessSigns(RunnerStateReader())
         self._twin_s = -math.inf
@@ -106,7 +108,7 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
             name: self.create_client(ChangeState, f"{name}/change_state") for name in p.nodes
         }
         self._peers = Peers(dict(zip(p.peers, p.peer_hosts, strict=True)))
-        self._ticked_s = self._now_s()
+        self._ticked_s = self.steady_ns() / 1e9
         self._listen()
         self._states = self.publisher("host_state", host=self.host)
         self._commands = Commands(self)
@@ -166,8 +168,9 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
                 self._twin_s = self._now_s()
                 self.fault("second line manager", f"{beat.node} runs in process {beat.pid}, too")
             return
-        self._peers.beat(beat.node, self._now_s())
-        self._core.beat(beat.node, beat.lifecycle_state, source, self._now_s())
+        sent_s = self._sent_s(beat)
+        self._peers.beat(beat.node, sent_s)
+        self._core.beat(beat.node, beat.lifecycle_state, source, sent_s)
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
         for status in array.status:
@@ -199,8 +202,9 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
 
         What this process itself missed is nobody's fault either.
         """
-        late_s = max(0.0, now_s - self._ticked_s - 1.5 * TICK_S)
-        self._ticked_s = now_s
+        steady_s = self.steady_ns() / 1e9
+        late_s = max(0.0, steady_s - self._ticked_s - 1.5 * TICK_S)
+        self._ticked_s = steady_s
         self._peers.held_up(late_s, now_s)
         self._signs.refresh()
         waits_s: dict[int, float] = {}
@@ -363,8 +367,19 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
     def _has_twin(self, now_s: float) -> bool:
         return now_s - self._twin_s <= self.params.silent_after_s
 
+    def _sent_s(self, beat: Heartbeat) -> float:
+        """Steady time at which a heartbeat was sent; another computer's clock may differ."""
+        steady_s = self.steady_ns() / 1e9
+        if beat.host != self.host:
+            return steady_s - self._backlog.behind_s(steady_s)
+        age_s = float(time.time() - beat.stamp.sec - beat.stamp.nanosec / 1e9)
+        self._backlog.read(age_s, steady_s)
+        return float(steady_s - min(max(age_s, 0.0), MAX_S))
+
     def _now_s(self) -> float:
-        return self.steady_ns() / 1e9
+        """Steady time up to which everything was read."""
+        steady_s = self.steady_ns() / 1e9
+        return steady_s - self._backlog.behind_s(steady_s)
 
 
 def _clip(text: str) -> str:
