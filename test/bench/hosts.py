@@ -47,7 +47,7 @@ def main() -> int:
 
 def _measure(hosts: TwoHosts, folder: Path, cuts_s: tuple[float, ...], results: Results) -> None:
     parts = RATE_HZ * int(sum(cuts_s) + 60 * len(cuts_s) + 60)
-    plant = str(plant_file(folder, parts))
+    plant = str(plant_file(folder, parts=parts))
     network = {"ROS_DOMAIN_ID": "7", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     watch = hosts.run(JETSON, str(GRAPH / "verdict_watch.py"), "/line_1", env=network)
     watch.wait_line("watching")

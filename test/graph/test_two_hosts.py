@@ -24,8 +24,7 @@ MISSED = 5
 PLANT = """\
 plant: two_hosts
 domain_id: 7
-discovery: static
-peers: [{jetson}, {server}]
+{discovery}
 hosts:
   jetson: {{hostname: jetson, role: edge}}
   server: {{hostname: edge-server, role: server}}
@@ -58,7 +57,12 @@ def hosts(tmp_path: Path) -> Iterator[TwoHosts]:
         made.close()
 
 
-def plant_file(folder: Path, parts: int = PARTS) -> Path:
+STATIC = f"discovery: static\npeers: [{ADDRESSES[JETSON]}, {ADDRESSES[SERVER]}]"
+PORT = 11811
+BY_SERVER = f'discovery: server\ndiscovery_servers: ["{ADDRESSES[SERVER]}:{PORT}"]'
+
+
+def plant_file(folder: Path, discovery: str = STATIC, parts: int = PARTS) -> Path:
     """The plant, its model and the pictures of its parts."""
     pictures = folder / "pictures"
     pictures.mkdir()
@@ -66,16 +70,19 @@ def plant_file(folder: Path, parts: int = PARTS) -> Path:
     for number in range(parts):
         shutil.copy(folder / "unsure.png", pictures / f"part_{number:04d}.png")
     text = PLANT.format(
-        **ADDRESSES, pictures=pictures, rate=RATE_HZ, model=write_package(folder / "model")
+        discovery=discovery,
+        pictures=pictures,
+        rate=RATE_HZ,
+        model=write_package(folder / "model"),
     )
     path = folder / "plant.yaml"
     path.write_text(text, "utf-8")
     return path
 
 
-def watched(hosts: TwoHosts) -> Verdicts:
-    """The verdicts of the line, seen on the edge host."""
-    network = {"ROS_DOMAIN_ID": "7", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+def watched(hosts: TwoHosts, **network: str) -> Verdicts:
+    """The verdicts of the line, seen on the edge host; `network`: other variables of discovery."""
+    network = {"ROS_DOMAIN_ID": "7", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **network}
     watch = hosts.run(JETSON, str(HERE / "verdict_watch.py"), "/line_1", env=network)
     watch.wait_line("watching")
     return Verdicts(hosts, watch)
@@ -139,3 +146,27 @@ def test_a_host_that_starts_without_its_cable_works_alone_and_joins_when_it_is_p
     hosts.mend()
     verdicts.until(joined, "a part that both hosts have judged")
     assert hosts.output.count("there is a way to the other hosts now") == 2
+
+
+def test_hosts_meet_by_a_discovery_server_and_go_on_without_it(
+    hosts: TwoHosts, tmp_path: Path
+) -> None:
+    if shutil.which("fast-discovery-server") is None:
+        pytest.skip("fast-discovery-server is not installed")
+    server = hosts.run_program(
+        SERVER, "fast-discovery-server", "-i", "0", "-l", ADDRESSES[SERVER], "-p", str(PORT)
+    )
+    network = {
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
+        "ROS_DISCOVERY_SERVER": f"{ADDRESSES[SERVER]}:{PORT}",
+    }
+    verdicts = watched(hosts, **network)
+    plant = str(plant_file(tmp_path, BY_SERVER))
+    with hosts.tap() as packets:
+        for host in (SERVER, JETSON):
+            hosts.run(host, "-m", "shopfloor.plant", "up", "--plant", plant, "--host", host)
+        verdicts.until(joined, "a part that both hosts have judged")
+        server.end()
+        for _ in range(MISSED):
+            verdicts.until(joined, "a part that both judge without the discovery server")
+        assert astray(packets) == {}

@@ -73,6 +73,10 @@ class TwoHosts:
 
     def run(self, host: str, *arguments: str, env: Mapping[str, str] | None = None) -> Child:
         """Start `python ARGUMENTS` on a host."""
+        return self.run_program(host, sys.executable, *arguments, env=env)
+
+    def run_program(self, host: str, *program: str, env: Mapping[str, str] | None = None) -> Child:
+        """Start a program with its arguments on a host."""
         shm = str(self._shm(host))
         command = ["ip", "netns", "exec", self._names[host], "sh", "-c", _OWN_SHM, shm]
         own = self.folder / host
@@ -84,7 +88,7 @@ class TwoHosts:
             "NO_COLOR": "1",
             **(env or {}),
         }
-        child = Child([*command, sys.executable, *arguments], environment, own)
+        child = Child([*command, *program], environment, own)
         self._children.append(child)
         return child
 
