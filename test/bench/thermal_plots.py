@@ -29,7 +29,7 @@ def plot_shift(path: Path, without: Shift, with_: Shift) -> None:
         figsize=(11, 8.2),
         sharex=True,
         sharey="row",
-        gridspec_kw={"height_ratios": [2.2, 1.2, 1.6, 1.2], "hspace": 0.16, "wspace": 0.05},
+        gridspec_kw={"height_ratios": [2.2, 1.2, 1.6, 1.2], "hspace": 0.22, "wspace": 0.05},
     )
     for column, (shift, title) in enumerate(((without, "without"), (with_, "with"))):
         colour = BLUE if column else RED
@@ -70,7 +70,7 @@ def _temperature(ax: Axes, shift: Shift, colour: str) -> None:
     ax.plot(curves["hours"], curves["die"], color=colour, lw=1.2, label="die")
     ax.plot(curves["hours"], curves["hall"], color=GREY, lw=1.2, label="hall")
     ax.axhline(shift.trip_celsius, color="black", lw=0.8, ls="--", label="throttle limit")
-    ax.legend(frameon=False, ncol=3, loc="lower center")
+    ax.legend(frameon=False, ncol=3, loc="center")  # between the two curves
 
 
 def _rung(ax: Axes, shift: Shift, colour: str) -> None:
@@ -91,7 +91,7 @@ def _latency(ax: Axes, shift: Shift, colour: str) -> None:
 def _missed(ax: Axes, shift: Shift, colour: str) -> None:
     ax.fill_between(shift.curves["hours"], shift.curves["missed"], color=colour, lw=0.0)
     total = f"{sum(shift.missed):,} of {sum(shift.due):,} frames missed"
-    ax.text(0.02, 0.8, total, transform=ax.transAxes, weight="bold", color=colour)
+    ax.set_title(total, loc="left", fontsize=9, weight="bold", color=colour)
 
 
 def write_page(
