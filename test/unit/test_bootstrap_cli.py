@@ -57,6 +57,18 @@ def test_wrong_words_get_one_clear_line(
     assert "Traceback" not in output.err
 
 
+@pytest.mark.parametrize(("word", "code"), [("--help", 0), ("--secnods", 2)])
+def test_the_demo_s_options_are_answered_before_any_set_up(
+    word: str, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_ready", lambda _: pytest.fail("set-up began"))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["demo", word])
+    assert ended.value.code == code
+    output = capfd.readouterr()
+    assert "usage: ./run demo" in output.out + output.err
+
+
 def run_script(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     """`./run WORDS` from another directory."""
     return subprocess.run(

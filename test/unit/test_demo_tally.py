@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from shopfloor.demo import report, screen
+from shopfloor.demo.floor import HealthPoint, MachineHealthSeen, PlanSeen
 from shopfloor.demo.tally import Box, Tally, Usage
+from shopfloor.scheduling.problem import Assignment, Job, Machine, Operation, Problem
 
 SPUR: Box = (3, 1.0, 10.0, 10.0, 30.0, 30.0)
 PATCH: Box = (8, 1.0, 100.0, 100.0, 140.0, 140.0)
@@ -107,5 +112,63 @@ def test_report_and_screens_hold_up_with_little_and_with_hostile_data(
         assert "<script>" not in text and "a &lt;title&gt;" in text
         console = Console(width=120, record=True)
         console.print(screen.live(one, one.usage, [("here", "RUNNING", "")], 1.0, 60.0))
-        console.print(screen.final(summary, one, {"report": str(page)}))
+        console.print(screen.final(summary, one))
     assert "1 of 2 caught" in console.export_text()
+
+
+def page_of(tally: Tally, tmp_path: Path, interrupted: bool = False) -> str:
+    page = tmp_path / "report.html"
+    report.write(page, tally, tally.summary(10.0, interrupted), "demo")
+    return page.read_text("utf-8")
+
+
+def test_an_escaped_part_is_shown_with_its_true_defects(tally: Tally, tmp_path: Path) -> None:
+    assert "<rect" not in page_of(tally, tmp_path)
+    assert "Escaped: defective parts that passed (1)" in page_of(tally, tmp_path)
+    part = tally.part("escaped")
+    # A frame of 100 x 80, enlarged twice, under a banner of 40.
+    part.picture = cv2.imencode(".jpg", np.zeros((200, 200), np.uint8))[1].tobytes()
+    part.image_size = (100, 80)
+    page = page_of(tally, tmp_path)
+    assert '<rect x="14.0" y="54.0" width="52.0" height="52.0"/>' in page
+    assert "Failures and reviews (0 pictures)" in page
+
+
+def test_the_pump_the_plan_and_the_alarms_are_in_the_report(tally: Tally, tmp_path: Path) -> None:
+    page = page_of(tally, tmp_path)
+    assert "No alarms." in page and "<h2>Machine" not in page and "<h2>Plan" not in page
+    tally.alarms["belt: <b>stopped</b>"] += 2
+    tally.floor.machines["pump_1"] = MachineHealthSeen(
+        "INSPECT", "above 8 dB", "OUTER_RACE", "BPFO stands out", "FROZEN", 30, 8.0, 3.0,
+        [HealthPoint(5.0, "NORMAL", float("nan"), 1.0), HealthPoint(50.0, "INSPECT", 12.0, 9.0)],
+    )  # fmt: skip
+    problem = Problem(
+        now=0,
+        machines=(Machine("press"),),
+        jobs=(Job("job_a", (Operation("op", ("press",), (60_000,)),)),),
+    )
+    tally.floor.plan = PlanSeen(
+        3, "local search", 900.0, 0.31, "least load", 0.25, 0.8, 1, problem,
+        [Assignment("job_a", "op", "press", 0, 60_000)],
+    )  # fmt: skip
+    tally.floor.plan_events["PLAN_MADE"] += 1
+    page = page_of(tally, tmp_path)
+    assert "Alarms (2)" in page and "belt: &lt;b&gt;stopped&lt;/b&gt; (x2)" in page
+    assert "Machine pump_1" in page and "OUTER_RACE: BPFO stands out" in page
+    assert "NORMAL 5 s, INSPECT 50 s" in page
+    assert "version 3: 1 operation, 1 late job, objective 0.310" in page and "job_a op on" in page
+    summary = tally.summary(10.0)
+    assert summary["machines"]["pump_1"]["tier_first_seen_s"] == {"NORMAL": 5.0, "INSPECT": 50.0}
+    assert summary["plan"]["version"] == 3 and summary["plan_events"] == {"PLAN_MADE": 1}
+    json.dumps(summary)
+
+
+def test_an_interrupted_run_says_so_everywhere(tally: Tally, tmp_path: Path) -> None:
+    from rich.console import Console
+
+    console = Console(width=80, record=True)
+    console.print(screen.final(tally.summary(10.0, True), tally))
+    console.print(screen.final(tally.summary(10.0), tally))
+    assert console.export_text().count("interrupted after 10 s") == 1
+    assert "interrupted after 10 s" in page_of(tally, tmp_path, True)
+    assert "interrupted" not in page_of(tally, tmp_path)

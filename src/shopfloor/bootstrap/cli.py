@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from shopfloor.demo import options as demo_options
+
 from . import checks, setup
 from .environment import workspace_environment
 from .errors import BootstrapError
@@ -93,6 +95,7 @@ def _replace(command: Sequence[str | Path], environment: Mapping[str, str]) -> i
 
 
 def _demo(layout: Layout, rest: list[str]) -> int:
+    demo_options.parse(rest)  # --help and mistakes are answered before the set-up, not after
     return _replace([layout.python, "-m", "shopfloor.demo", *rest], _ready(layout))
 
 

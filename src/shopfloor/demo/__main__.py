@@ -1,11 +1,4 @@
-"""`./run demo`: start the whole graph, watch it for a minute, and answer how it did.
-
-examples:
-  ./run demo                              simulated boards and steel for 60 s
-  ./run demo --images ~/parts --seconds 30    your own pictures, once each
-  ./run demo --json summary.json          the figures as data
-  ./run demo --keep                       leave it running for rqt, rviz and ros2; Ctrl-C ends it
-"""
+"""`./run demo`: start the whole graph, watch it for a minute, and answer how it did."""
 
 from __future__ import annotations
 
@@ -26,6 +19,7 @@ from rich.live import Live
 
 from shopfloor.demo import report, screen
 from shopfloor.demo.monitor import MonitorNode, ProcessMeter
+from shopfloor.demo.options import parse
 from shopfloor.demo.tally import Tally, Usage
 from shopfloor.plant.claims import ClashError, claim
 from shopfloor.plant.plant_file import Plant, load_plant
@@ -44,24 +38,6 @@ class DemoError(RuntimeError):
     """The demo cannot run; the message says why."""
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    summary, _, examples = (__doc__ or "").partition("examples:")
-    parser = argparse.ArgumentParser(
-        prog="./run demo",
-        description=summary,
-        epilog="examples:" + examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long (default 60)")
-    parser.add_argument("--images", type=Path, help="folder of your own pictures to inspect")
-    parser.add_argument("--plant", type=Path, help="another plant file (default config/demo.yaml)")
-    parser.add_argument("--json", type=Path, help="write the summary here as JSON")
-    parser.add_argument("--output", type=Path, help="folder for report, bag and logs")
-    parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
-    return parser.parse_args(arguments)
-
-
 class Demo:
     """One run of the demo."""
 
@@ -71,6 +47,7 @@ class Demo:
         self._started_s = time.monotonic()
         self._meter = ProcessMeter()
         self._stop_asked = False
+        self._interrupted = False
         self.tally = Tally()
         self.output: Path = (
             args.output or Path("build") / "demo" / time.strftime("%Y%m%d_%H%M%S")
@@ -134,6 +111,7 @@ class Demo:
                             screen.live(self.tally, self.tally.usage, monitor.host_lines(),
                                         elapsed_s, self._args.seconds)
                         )  # fmt: skip
+            self._interrupted = self._stop_asked and not self._args.keep
             self._measure(supervisor, specs)
             seconds = time.monotonic() - (first_s or time.monotonic())
         finally:
@@ -175,7 +153,7 @@ class Demo:
 
     def _finish(self, code: int, seconds: float) -> int:
         self._log.close()
-        summary = self.tally.summary(seconds)
+        summary = self.tally.summary(seconds, self._interrupted)
         page = self.output / "report.html"
         report.write(page, self.tally, summary, "shopfloor demo")
         data = json.dumps(summary, indent=1) + "\n"
@@ -183,9 +161,10 @@ class Demo:
         if self._args.json:
             self._args.json.parent.mkdir(parents=True, exist_ok=True)
             self._args.json.write_text(data, encoding="utf-8")
-        files = {"report": str(page), "bag": str(self.output / "bag"),
-                 "log": str(self.output / "graph.log")}  # fmt: skip
-        self._console.print(screen.final(summary, self.tally, files))
+        self._console.print(screen.final(summary, self.tally))
+        for name, path in (("report", page), ("bag", self.output / "bag"), ("log", self._log.name)):
+            # Whole, however narrow the screen is: people copy it.
+            self._console.print(f"{name:7}{path}", soft_wrap=True, highlight=False, markup=False)
         if self._stop_asked:
             return 0
         if not summary["parts"]:

@@ -18,26 +18,33 @@ from shopfloor_msgs.msg import (
     FrameInfo,
     HostState,
     InspectionResult,
+    MachineHealth,
     PartExit,
     PartVerdict,
+    Plan,
+    PlanEvent,
     RejectCommand,
     ThermalState,
 )
 
-from shopfloor.demo.tally import Box, Heat, Part, Tally
+from shopfloor.demo.floor import HealthPoint, Heat, MachineHealthSeen, PlanSeen
+from shopfloor.demo.tally import Box, Part, Tally
 from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import INTERFACES, Interface
 from shopfloor.ros.qos import subscription_qos
+from shopfloor.scheduling.messages import assignment_from, problem_from
+from shopfloor.scheduling.problem import ProblemError, Weights
 
 _SEARCH_PERIOD_S = 0.25
 _KEPT_PICTURES = 60
+_KEPT_ESCAPES = 20
 _KEPT_KEYS = 200
 """Frames of which pictures may still come."""
 _WATCHED = (
     "frame_info",
     "inspection_result", "part_verdict", "part_truth", "camera_state", "host_state",
     "annotated_compressed", "score_map_compressed", "detail_result", "part_exit", "reject_command",
-    "thermal_state",
+    "thermal_state", "machine_health", "plan", "plan_events",
 )  # fmt: skip
 
 
@@ -64,6 +71,10 @@ class MonitorNode(Node):
         self._states = constants(CameraState, "STATE_")
         self._findings = constants(InspectionResult, "VERDICT_")
         self._hosts = constants(HostState, "STATE_")
+        self._tiers = constants(MachineHealth, "TIER_")
+        self._diagnoses = constants(MachineHealth, "DIAGNOSIS_")
+        self._baselines = constants(MachineHealth, "BASELINE_")
+        self._plan_events = constants(PlanEvent, "KIND_")
         self._part_of_frame: dict[tuple[str, int], str] = {}
         self._subscribed: set[str] = set()
         self._camera_changed_s = 0.0
@@ -110,10 +121,14 @@ class MonitorNode(Node):
             },
             received=message.frames_received,
             processed=message.frames_processed,
+            image_size=(message.image_width, message.image_height),
         )
         station.model = f"{provenance.model}/{provenance.model_version}"
         station.engine = f"{provenance.engine} {provenance.precision}"
-        if message.verdict != InspectionResult.VERDICT_PASS and message.part_id:
+        if message.part_id and (
+            message.verdict != InspectionResult.VERDICT_PASS
+            or self.tally.part(message.part_id).defective
+        ):
             key = (message.header.frame_id, _nanoseconds(message.header.stamp))
             self._part_of_frame[key] = message.part_id
             while len(self._part_of_frame) > _KEPT_KEYS:
@@ -144,13 +159,50 @@ class MonitorNode(Node):
         self.tally.detail(outcome, message.age_ms, model)
 
     def _on_thermal_state(self, _: str, message: ThermalState) -> None:
-        self.tally.heat[message.host] = Heat(
+        self.tally.floor.heat[message.host] = Heat(
             celsius=round(message.board_temperature_celsius, 1),
             headroom_celsius=round(message.headroom_celsius, 1),
             rung=message.rung,
             rung_name=message.rung_name,
             steps=message.steps_down + message.steps_up,
         )
+
+    def _on_machine_health(self, _: str, message: MachineHealth) -> None:
+        seen = self.tally.floor.machines.setdefault(message.machine_id, MachineHealthSeen())
+        seen.tier = self._tiers.get(message.tier, "UNKNOWN")
+        seen.reason = message.reason
+        seen.diagnosis = self._diagnoses.get(message.diagnosis, "UNKNOWN")
+        seen.diagnosis_text = message.diagnosis_text
+        seen.baseline = self._baselines.get(message.baseline, "UNKNOWN")
+        seen.baseline_windows = message.baseline_windows
+        seen.act_threshold, seen.watch_threshold = message.act_threshold, message.watch_threshold
+        at_s = time.monotonic() - self._started_s
+        point = HealthPoint(at_s, seen.tier, message.act_score, message.watch_score)
+        seen.trend.append(point)
+
+    def _on_plan(self, _: str, message: Plan) -> None:
+        if message.state != Plan.STATE_COMMITTED:
+            return
+        try:
+            problem = problem_from(message.problem, 0, Weights())
+        except ProblemError as error:
+            self.tally.alarms[f"plan {message.version} cannot be read: {error}"] += 1
+            return
+        self.tally.floor.plan = PlanSeen(
+            version=message.version,
+            solver_stage=message.solver_stage,
+            solve_ms=round(message.solve_ms, 1),
+            objective=round(message.score.objective, 4),
+            baseline_rule=message.baseline_rule,
+            baseline_objective=round(message.baseline_score.objective, 4),
+            utilisation=round(message.score.utilisation, 4),
+            late_jobs=message.score.late_jobs,
+            problem=problem,
+            assignments=[assignment_from(a) for a in message.assignments],
+        )
+
+    def _on_plan_events(self, _: str, message: PlanEvent) -> None:
+        self.tally.floor.plan_events[self._plan_events.get(message.kind, "UNKNOWN")] += 1
 
     def _on_annotated_compressed(self, _: str, message: Any) -> None:
         part = self._pictured(message)
@@ -170,7 +222,9 @@ class MonitorNode(Node):
             return None
         part = self.tally.part(part_id)
         kept = sum(bool(p.picture or p.score_map) for p in self.tally.parts.values())
-        return part if kept < _KEPT_PICTURES or part.picture or part.score_map else None
+        # Nothing was found on a defective part: of these there are few, and they are worth most.
+        room = _KEPT_PICTURES if part.detections else _KEPT_PICTURES + _KEPT_ESCAPES
+        return part if kept < room or part.picture or part.score_map else None
 
     def _on_camera_state(self, name: str, message: CameraState) -> None:
         state = self._states.get(message.state, "UNKNOWN")

@@ -1,14 +1,19 @@
-"""The demo's report: one HTML file with figures, plots and annotated failures inside."""
+"""The demo's report: one HTML file with figures, plots and annotated parts inside."""
 
 from __future__ import annotations
 
 import base64
 import html
-import io
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
+from shopfloor.demo import report_plots
+from shopfloor.demo.floor import MachineHealthSeen, PlanSeen
 from shopfloor.demo.tally import Part, Tally
+from shopfloor.scheduling import gantt
 
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;
@@ -22,30 +27,39 @@ td,th{padding:.25em .8em;border-bottom:1px solid #d0d7de;text-align:left}
 td.n{text-align:right;font-variant-numeric:tabular-nums}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(270px,1fr));gap:14px}
 figure{margin:0} figure img{width:100%;border-radius:6px} figcaption{font-size:.85em;color:#57606a}
-img.plot{width:100%}
+.seen{position:relative} .seen svg{position:absolute;inset:0;width:100%}
+.seen rect{fill:none;stroke:#ff2bd6;stroke-width:4;stroke-dasharray:9 5}
+img.plot{width:100%} .alarm{color:#b42318}
 """
 
 
 def write(path: Path, tally: Tally, summary: dict[str, Any], title: str) -> None:
     """Write the report to `path`."""
     parts = [part for part in tally.finished() if part.picture]
-    worst = sorted(parts, key=lambda part: (part.verdict != "FAIL", part.part_id))
+    escaped = [part for part in parts if part.escaped]
+    others = [part for part in parts if not part.escaped]
+    worst = sorted(others, key=lambda part: (part.verdict != "FAIL", part.part_id))
     body = [
         f"<h1>{html.escape(title)}</h1>",
-        f"<p class=sub>{summary['seconds']:g} s, first verdict after "
+        f"<p class=sub>{'interrupted after ' if summary['interrupted'] else ''}"
+        f"{summary['seconds']:g} s, first verdict after "
         f"{summary['started_to_first_verdict_s']} s</p>",
         _tiles(summary),
+        _alarms(summary["alarms"]),
         _truth(summary["truth"]),
         _detail(summary["detail"]),
         _reject_output(summary["reject_output"]),
+        _escapes(escaped, summary["truth"]),
         f"<h2>Failures and reviews ({len(worst)} pictures)</h2>",
         '<div class="gallery">' + "".join(_figure(part) for part in worst) + "</div>",
+        *(_machine(name, seen) for name, seen in sorted(tally.floor.machines.items())),
+        _plan(tally.floor.plan, tally.floor.plan_events),
         "<h2>Stations</h2>",
         _stations(summary),
         "<h2>Processes</h2>",
         _processes(summary),
         "<h2>Over time</h2>",
-        f'<img class=plot alt="frame age, stage times, CPU" src="{_plots(tally)}">',
+        f'<img class=plot alt="frame age, stage times, CPU" src="{report_plots.line(tally)}">',
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
@@ -110,6 +124,54 @@ def _reject_output(output: dict[str, int] | None) -> str:
     return "<h2>Reject output, by the verdict in force</h2>" + _table(rows)
 
 
+def _alarms(alarms: dict[str, int]) -> str:
+    if not alarms:
+        return "<p>No alarms.</p>"
+    lines = "".join(
+        f"<li>{html.escape(text)}{f' (x{count})' if count > 1 else ''}</li>"
+        for text, count in alarms.items()
+    )
+    return f"<h2>Alarms ({sum(alarms.values())})</h2><ul class=alarm>{lines}</ul>"
+
+
+def _escapes(escaped: list[Part], truth: dict[str, Any] | None) -> str:
+    if truth is None or not truth["escaped"]:
+        return ""
+    pictures = "".join(_figure(part, show_truth=True) for part in escaped)
+    return (
+        f"<h2>Escaped: defective parts that passed ({truth['escaped']})</h2>"
+        f"<p>Dashed: where the defects are.</p><div class=gallery>{pictures}</div>"
+    )
+
+
+def _machine(name: str, seen: MachineHealthSeen) -> str:
+    first = seen.summary()["tier_first_seen_s"]
+    rows: list[list[object]] = [
+        ["tier", f"{seen.tier}: {seen.reason}"],
+        ["diagnosis", f"{seen.diagnosis}: {seen.diagnosis_text}"],
+        ["baseline", f"{seen.baseline}, {seen.baseline_windows} windows"],
+        ["tiers since", ", ".join(f"{tier} {at_s:g} s" for tier, at_s in first.items())],
+    ]
+    plot = report_plots.machine(seen)
+    return (
+        f"<h2>Machine {html.escape(name)}</h2>{_table(rows)}"
+        f'<img class=plot alt="scores and tier of {html.escape(name)}" src="{plot}">'
+    )
+
+
+def _plan(plan: PlanSeen | None, events: dict[str, int]) -> str:
+    if plan is None:
+        return ""
+    happened = ", ".join(f"{name.lower().replace('_', ' ')} {n}" for name, n in events.items())
+    rows: list[list[object]] = [
+        ["in force", plan.text()],
+        ["found by", plan.solver_stage + (f" in {plan.solve_ms:g} ms" if plan.solve_ms else "")],
+        ["utilisation", f"{100 * plan.utilisation:.1f} %"],
+        ["happened", happened or "nothing"],
+    ]
+    return f"<h2>Plan</h2>{_table(rows)}{gantt.chart(plan.problem, plan.assignments)}"
+
+
 def _stations(summary: dict[str, Any]) -> str:
     rows: list[list[object]] = []
     for name, station in summary["stations"].items():
@@ -155,12 +217,13 @@ def _table(rows: list[list[Any]], head: list[str] | None = None) -> str:
     return f"<table>{top}{''.join(lines)}</table>"
 
 
-def _figure(part: Part) -> str:
+def _figure(part: Part, show_truth: bool = False) -> str:
     known = {True: "defective", False: "good", None: ""}[part.defective]
     truth = f" (truth: {known})" if known else ""
     why = html.escape(part.reasons[0] if part.reasons else "")
     name = html.escape(part.part_id)
-    pictures = _picture(name, part.picture) + _picture(f"score map of {name}", part.score_map)
+    seen = _picture(name, part.picture) + (_truth_boxes(part) if show_truth else "")
+    pictures = f"<div class=seen>{seen}</div>" + _picture(f"score map of {name}", part.score_map)
     verdict = f"{part.verdict} {part.refinement}".strip()
     return (
         f"<figure>{pictures}<figcaption><b>{verdict}</b> {name}{truth}<br>{why}"
@@ -168,41 +231,25 @@ def _figure(part: Part) -> str:
     )
 
 
+def _truth_boxes(part: Part) -> str:
+    """The true defects over the annotated picture: the frame, enlarged, under a banner."""
+    canvas = cv2.imdecode(np.frombuffer(part.picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if canvas is None or not part.image_size[0]:
+        return ""
+    height, width = canvas.shape[:2]
+    factor = width / part.image_size[0]
+    top = height - part.image_size[1] * factor
+    margin = 6
+    boxes = "".join(
+        f'<rect x="{x1 * factor - margin:.1f}" y="{y1 * factor + top - margin:.1f}" '
+        f'width="{(x2 - x1) * factor + 2 * margin:.1f}" '
+        f'height="{(y2 - y1) * factor + 2 * margin:.1f}"/>'
+        for _, _, x1, y1, x2, y2 in part.defects
+    )
+    return f'<svg viewBox="0 0 {width} {height}">{boxes}</svg>'
+
+
 def _picture(name: str, jpeg: bytes) -> str:
     if not jpeg:
         return ""
     return f'<img alt="{name}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
-
-
-def _plots(tally: Tally) -> str:
-    """Frame age over time, stage times and CPU as a PNG data URL."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    age, stages, cpu = figure.subplots(1, 3)
-    for station in tally.stations.values():
-        age.plot(station.arrival_s, station.frame_age_ms, ".", markersize=3, label=station.name)
-    age.set(title="Frame age at the result", xlabel="s", ylabel="ms", ylim=(0, None))
-    if tally.stations:
-        age.legend(frameon=False)
-    names = list(tally.stations)
-    left = [0.0] * len(names)
-    stage_names = list(dict.fromkeys(s for st in tally.stations.values() for s in st.stages_ms))
-    for stage in stage_names:
-        medians = [
-            sorted(values)[len(values) // 2] if (values := tally.stations[n].stages_ms.get(stage))
-            else 0.0
-            for n in names
-        ]  # fmt: skip
-        stages.barh(names, medians, left=left, label=stage)
-        left = [a + b for a, b in zip(left, medians, strict=True)]
-    stages.set(title="Stages, median", xlabel="ms")
-    if stage_names:
-        stages.legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
-        stages.margins(y=0.6)
-    usage = tally.usage
-    cpu.barh([u.process for u in usage], [u.cpu_percent for u in usage], color="#57606a")
-    cpu.set(title="CPU, % of one core", xlabel="%")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -35,7 +35,8 @@ def live(
     )
     for host, state, cause in hosts:
         head.append(f"  {host}: {state}{' (' + cause + ')' if cause else ''}", style="dim")
-    heat = [Text(f"board of {host}: {heat.text()}") for host, heat in tally.heat.items()]
+    floor = [Text(f"board of {host}: {heat.text()}") for host, heat in tally.floor.heat.items()]
+    floor += [Text(f"machine {name}: {m.text()}") for name, m in tally.floor.machines.items()]
     bar = ProgressBar(total=total_s, completed=min(elapsed_s, total_s), width=60)
     stations = Table("station", "frames", "age p50 ms", "age p99 ms", "infer ms", "drops",
                      title="stations", title_justify="left")  # fmt: skip
@@ -48,7 +49,7 @@ def live(
         truth = {True: "defective", False: "good", None: ""}[part.defective]
         why = part.reasons[0] if part.reasons else ""
         latest.add_row(part.part_id, Text(part.verdict, _COLOURS.get(part.verdict, "")), truth, why)
-    return Group(head, bar, *heat, stations, latest, processes(usage), *_alarms(tally))
+    return Group(head, bar, *floor, stations, latest, processes(usage), *_alarms(tally))
 
 
 def processes(usage: list[Usage]) -> Table:
@@ -61,9 +62,11 @@ def processes(usage: list[Usage]) -> Table:
     return table
 
 
-def final(summary: dict[str, Any], tally: Tally, files: dict[str, str]) -> Group:
+def final(summary: dict[str, Any], tally: Tally) -> Group:
     """The answer at the end."""
-    table = Table("question", "answer", title="summary", title_justify="left")
+    title = f"summary, interrupted after {summary['seconds']:g} s"
+    table = Table("question", "answer", title_justify="left",
+                  title=title if summary["interrupted"] else "summary")  # fmt: skip
     table.add_row("first verdict after", f"{summary['started_to_first_verdict_s']} s")
     table.add_row(
         "parts judged",
@@ -102,11 +105,13 @@ def final(summary: dict[str, Any], tally: Tally, files: dict[str, str]) -> Group
             f"{output['went_on_rightly']} of {output['went_on']} went on rightly; "
             f"{output['late_rejects']} too late",
         )
-    for host, heat in tally.heat.items():
+    for host, heat in tally.floor.heat.items():
         table.add_row(f"board of {host}", f"{heat.text()}, {heat.steps} steps")
+    for name, machine in tally.floor.machines.items():
+        table.add_row(f"machine {name}", machine.text())
+    if tally.floor.plan is not None:
+        table.add_row("plan", tally.floor.plan.text())
     table.add_row("frames dropped", _drops(summary["drops"]))
-    for name, path in files.items():
-        table.add_row(name, path)
     return Group(table, processes(tally.usage), *_alarms(tally))
 
 

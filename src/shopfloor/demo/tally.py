@@ -6,11 +6,12 @@ Pure data: the monitor feeds it from messages, tests feed it by hand.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from shopfloor.demo.floor import Floor
 from shopfloor.inspection.metrics import match_detections
 
 MATCH_IOU = 0.33
@@ -22,13 +23,17 @@ Box = tuple[int, float, float, float, float, float]
 
 @dataclass
 class Part:
-    """One part: the truth where there is one, results by camera, the verdict in force."""
+    """One part: the truth where there is one, results by camera, the verdict in force.
+
+    image_size: width and height of the frame that the boxes are on, pixels.
+    """
 
     part_id: str
     kind: str = ""
     defective: bool | None = None
     defects: list[Box] = field(default_factory=list)
     detections: list[Box] = field(default_factory=list)
+    image_size: tuple[int, int] = (0, 0)
     judged: bool = False
     verdict: str = ""
     timing: str = ""
@@ -40,6 +45,11 @@ class Part:
     refinement: str = ""
     left_belt: bool | None = None
     late_reject: bool = False
+
+    @property
+    def escaped(self) -> bool:
+        """Defective, and on its way to the customer."""
+        return bool(self.defective) and self.verdict == "PASS"
 
 
 @dataclass
@@ -68,24 +78,6 @@ class Usage:
     restarts: int
 
 
-@dataclass(frozen=True)
-class Heat:
-    """A host's board now: degrees Celsius, to its limit, and the rung that follows."""
-
-    celsius: float
-    headroom_celsius: float
-    rung: int
-    rung_name: str
-    steps: int
-
-    def text(self) -> str:
-        """One line for a person."""
-        return (
-            f"{self.celsius:.1f} C, {self.headroom_celsius:.1f} C to the limit, "
-            f"rung {self.rung} '{self.rung_name}'"
-        )
-
-
 class Tally:
     """Everything that the demo counts."""
 
@@ -94,7 +86,7 @@ class Tally:
         self.stations: dict[str, Station] = {}
         self.usage: list[Usage] = []
         self.alarms: Counter[str] = Counter()
-        self.heat: dict[str, Heat] = {}
+        self.floor = Floor()
         self.details: Counter[str] = Counter()
         self.detail_age_ms: list[float] = []
         self.detail_model = ""
@@ -124,6 +116,7 @@ class Tally:
         drops: dict[str, int],
         received: int,
         processed: int,
+        image_size: tuple[int, int] = (0, 0),
     ) -> Station:
         """What an inspector said of one frame."""
         station = self.stations.setdefault(station_name, Station(station_name))
@@ -135,6 +128,7 @@ class Tally:
         if part_id:
             part = self.part(part_id)
             part.detections, part.judged, part.station = detections, True, station_name
+            part.image_size = image_size
         return station
 
     def verdict(
@@ -172,8 +166,11 @@ class Tally:
         """Parts that have a verdict, in the order in which they were first seen."""
         return [part for part in self.parts.values() if part.verdict]
 
-    def summary(self, seconds: float) -> dict[str, Any]:
-        """All figures as plain data, for --json, the table and the report."""
+    def summary(self, seconds: float, interrupted: bool = False) -> dict[str, Any]:
+        """All figures as plain data, for --json, the table and the report.
+
+        seconds: how long it was watched; interrupted: a person ended it before its time.
+        """
         parts = self.finished()
         verdicts = Counter(part.verdict for part in parts)
         ages = [age for station in self.stations.values() for age in station.frame_age_ms]
@@ -182,6 +179,7 @@ class Tally:
             drops.update(station.drops)
         return {
             "seconds": round(seconds, 1),
+            "interrupted": interrupted,
             "started_to_first_verdict_s": self.started_to_verdict_s,
             "parts": len(parts),
             "pass": verdicts["PASS"],
@@ -201,7 +199,7 @@ class Tally:
             if self.details
             else None,
             "reject_output": self._reject_output(),
-            "thermal": {host: asdict(heat) for host, heat in sorted(self.heat.items())},
+            **self.floor.summary(),
             "stations": {name: _station(s) for name, s in sorted(self.stations.items())},
             "processes": [usage.__dict__ for usage in self.usage],
             "alarms": dict(self.alarms),
@@ -249,8 +247,8 @@ class Tally:
             "parts_with_truth": len(known),
             "defective": len(bad),
             "caught": sum(part.verdict in ("FAIL", "REVIEW") for part in bad),
-            "escaped": sum(part.verdict == "PASS" for part in bad),
-            "escaped_parts": [part.part_id for part in bad if part.verdict == "PASS"],
+            "escaped": sum(part.escaped for part in bad),
+            "escaped_parts": [part.part_id for part in bad if part.escaped],
             "good": len(good),
             "passed": sum(part.verdict == "PASS" for part in good),
             "false_rejects": sum(part.verdict == "FAIL" for part in good),

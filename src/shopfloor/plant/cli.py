@@ -22,7 +22,7 @@ from shopfloor.plant.environment import domain_id, plant_environment
 from shopfloor.plant.paths import find_plant_file
 from shopfloor.plant.placement import ANY_HOST, THIS_HOST, select
 from shopfloor.plant.plant_file import Plant, load_plant
-from shopfloor.plant.problems import PlantError
+from shopfloor.plant.problems import PlantError, counted
 from shopfloor.plant.security import policy_xml
 from shopfloor.plant.specs import ProcessSpec, make_specs, shared_memory_warning
 from shopfloor.plant.supervisor import Supervisor
@@ -144,8 +144,9 @@ def _check(options: argparse.Namespace) -> int:
     for note in report.notes:
         print(f"note: {note}")
     print(
-        f"plant '{plant.name}': {len(plant.hosts)} hosts, {len(plant.processes)} processes, "
-        f"{len(plant.nodes)} nodes: no problems"
+        f"plant '{plant.name}': {counted(len(plant.hosts), 'host')}, "
+        f"{counted(len(plant.processes), 'process', 'processes')}, "
+        f"{counted(len(plant.nodes), 'node')}: no problems"
     )
     return 0
 

@@ -27,6 +27,7 @@ from shopfloor.plant.bringup import Action, BringUp, Health, HostHealth, State, 
 from shopfloor.plant.host_load import UNKNOWN_PROCESS, ProcessMeter, host_usage
 from shopfloor.plant.line_manager_parameters import LineManagerParameters
 from shopfloor.plant.peers import Peers
+from shopfloor.plant.problems import counted
 from shopfloor.plant.process_signs import Down, ProcessSigns
 from shopfloor.plant.runner_state import RunnerStateReader
 from shopfloor.ros.command_service import Commands
@@ -354,7 +355,7 @@ class LineManagerNode(ShopfloorNode[LineManagerParameters]):
             return Status(Level.ERROR, f"no sign of life of host {', '.join(sorted(silent))}")
         if unheard:
             return Status(Level.STALE, f"not heard yet: host {', '.join(sorted(unheard))}")
-        return Status(Level.OK, f"{len(self._peers)} other hosts alive")
+        return Status(Level.OK, f"{counted(len(self._peers), 'other host')} alive")
 
     # Small things --------------------------------------------------------------------------------
 

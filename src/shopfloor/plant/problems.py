@@ -34,6 +34,11 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 host`, `2 hosts`; many: the plural where it is not `one` with an s."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'? ` where a known name is close, otherwise empty."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

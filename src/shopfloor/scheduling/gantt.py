@@ -19,10 +19,12 @@ _STYLE = """
 body{font:14px/1.45 system-ui,sans-serif;margin:24px;color:#1d2733;background:#fff}
 h1{font-size:20px;margin:0 0 4px} table{border-collapse:collapse;margin:14px 0}
 td,th{padding:3px 14px 3px 0;text-align:left;font-variant-numeric:tabular-nums}
-th{color:#5b6673;font-weight:500} .legend span{margin-right:18px;white-space:nowrap}
+th{color:#5b6673;font-weight:500}
+"""
+_CHART_STYLE = """
+.gantt text{font:11px system-ui,sans-serif;fill:#1d2733} .gantt .axis{fill:#5b6673}
+.gantt .on{fill:#fff;pointer-events:none} .legend span{margin-right:18px;white-space:nowrap}
 .key{display:inline-block;width:14px;height:11px;margin-right:5px;border-radius:2px}
-svg text{font:11px system-ui,sans-serif;fill:#1d2733} svg .axis{fill:#5b6673}
-svg .on{fill:#fff;pointer-events:none}
 """
 
 
@@ -41,7 +43,7 @@ def gantt_html(
         f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1>"
         f"<div>{_span(problem, plan)}, "
         f"{len(plan)} operations on {len({a.machine_id for a in plan})} machines</div>"
-        f"{_figures(score, baseline)}{_chart(problem, plan, before)}{_legend(bool(before))}"
+        f"{_figures(score, baseline)}{chart(problem, plan, before)}"
         f"{_late(problem, plan)}{_changes(plan, before)}</html>"
     )
 
@@ -83,7 +85,8 @@ def _figures(score: Score, baseline: tuple[str, Score] | None) -> str:
     )
 
 
-def _chart(problem: Problem, plan: Sequence[Assignment], before: Sequence[Assignment]) -> str:
+def chart(problem: Problem, plan: Sequence[Assignment], before: Sequence[Assignment] = ()) -> str:
+    """The bars and their legend for any page; what differs from `before` has an edge."""
     holds = {a.key: problem.operation_by_key[a.key].resource_ids for a in plan}
     machines = [m for m in problem.machines if m.kind.name == "PRODUCTION"]
     machines += [m for m in problem.machines if m.kind.name == "RESOURCE"]
@@ -95,7 +98,8 @@ def _chart(problem: Problem, plan: Sequence[Assignment], before: Sequence[Assign
     def x(ms: float) -> float:
         return _LEFT + min(max((ms - begin) / span, 0.0), 1.0) * _WIDTH
 
-    parts = [f"<svg viewBox='0 0 {_LEFT + _WIDTH + 20} {height}' width='100%' role=img>", _PATTERN]
+    size = f"viewBox='0 0 {_LEFT + _WIDTH + 20} {height}' width='100%'"
+    parts = [f"<svg class=gantt {size} role=img><style>{_CHART_STYLE}</style>", _PATTERN]
     parts += _tariff(problem, begin, span, x)
     for m in machines:
         y = _TOP + _ROW * row_of[m.machine_id]
@@ -124,7 +128,7 @@ def _chart(problem: Problem, plan: Sequence[Assignment], before: Sequence[Assign
         f"<line x1={x(problem.now):.1f} x2={x(problem.now):.1f} y1={_TOP - 6} y2={height} "
         "stroke='#1d2733' stroke-dasharray='3 3'/>"
     )
-    return "".join(parts) + "</svg>"
+    return "".join(parts) + "</svg>" + _legend(bool(before))
 
 
 _PATTERN = (
