@@ -6,11 +6,21 @@ only. A busy machine may be late: then a good part may leave too, but a bad one 
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import Any
 
 from harness import ACTIVE, Graph, statuses
-from shopfloor_msgs.msg import BeltEncoder, InspectionResult, PartExit, PartVerdict, RejectCommand
+from rclpy.time import Time
+from shopfloor_msgs.msg import (
+    BeltEncoder,
+    InspectionResult,
+    LineState,
+    PartExit,
+    PartVerdict,
+    RejectCommand,
+)
+from shopfloor_msgs.srv import PackMLCommand
 
 from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
@@ -199,45 +209,116 @@ def test_an_encoder_that_jumps_is_an_alarm_and_no_part_passes(graph: Graph) -> N
     assert not [c for c in commands if c.action == PASS], "a lost part gets no leave to go on"
 
 
+class LateGate:
+    """A gate on a belt by delay, and parts that fail after they were let on."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.commands: list[RejectCommand] = graph.collect("reject_command")
+        self.diagnostics = graph.collect("diagnostics")
+        row = interface("inspection_result")
+        self._results = graph.node.create_publisher(
+            InspectionResult, row.name, publisher_qos(row.qos)
+        )
+        graph.start(
+            "quality_gate:quality_gate",
+            parameters={
+                "reject_by": "delay", "cameras": "['camera']", "reject_distance_m": "[0.5]",
+                "belt_speed_m_per_s": 1.0,
+            },
+        )  # fmt: skip
+        graph.until_state(GATE, ACTIVE)
+        graph.until(self._results.get_subscription_count, "the gate to listen")
+        name = interface("reject_command").name
+        graph.until(lambda: graph.node.count_publishers(name), "commands")
+        graph.until_known(GATE)
+
+    def late_reject(self, part_id: str) -> RejectCommand:
+        """PASS, then FAIL after the part's command: the LATE_REJECT that comes of it."""
+        exposed = self.graph.node.get_clock().now().to_msg()
+
+        def result(verdict: int, sequence: int) -> None:
+            message = InspectionResult(part_id=part_id, frame_sequence=sequence, verdict=verdict)
+            message.header.frame_id = "camera"
+            message.header.stamp = exposed
+            self._results.publish(message)
+
+        def command(action: int) -> RejectCommand | None:
+            found = (c for c in self.commands if (c.part_id, c.action) == (part_id, action))
+            return next(found, None)
+
+        def let_on() -> RejectCommand | None:
+            result(InspectionResult.VERDICT_PASS, 1)
+            return command(PASS)
+
+        self.graph.until(let_on, f"{part_id} let on")
+        result(InspectionResult.VERDICT_FAIL, 2)
+        late: RejectCommand = self.graph.until(lambda: command(LATE), f"LATE_REJECT {part_id}")
+        return late
+
+    def until_status(self, check: str, text: str) -> Any:
+        """The gate's check once its message holds `text`."""
+
+        def found() -> Any:
+            status = statuses(self.diagnostics, GATE)[check]
+            return status if text in status.message else None
+
+        return self.graph.until(found, f"'{text}' in {check}")
+
+
 def test_a_verdict_that_comes_too_late_is_an_alarm(graph: Graph) -> None:
-    commands, diagnostics = graph.collect("reject_command"), graph.collect("diagnostics")
-    row = interface("inspection_result")
-    results = graph.node.create_publisher(InspectionResult, row.name, publisher_qos(row.qos))
-    graph.start(
-        "quality_gate:quality_gate",
-        parameters={
-            "reject_by": "delay", "cameras": "['camera']", "reject_distance_m": "[0.5]",
-            "belt_speed_m_per_s": 1.0,
-        },
-    )  # fmt: skip
-    graph.until_state(GATE, ACTIVE)
-    graph.until(results.get_subscription_count, "the gate to listen")
-    graph.until(lambda: graph.node.count_publishers(interface("reject_command").name), "commands")
-    graph.until_known(GATE)
-
-    def result(verdict: int, sequence: int) -> None:
-        message = InspectionResult(part_id="p", frame_sequence=sequence, verdict=verdict)
-        message.header.frame_id = "camera"
-        message.header.stamp = exposed
-        results.publish(message)
-
-    exposed = graph.node.get_clock().now().to_msg()
-
-    def first_command() -> RejectCommand | None:
-        result(InspectionResult.VERDICT_PASS, 1)
-        return commands[0] if commands else None
-
-    first = graph.until(first_command, "the part's command")
-    assert (first.part_id, first.action) == ("p", PASS)
-    result(InspectionResult.VERDICT_FAIL, 2)
-    late = graph.until(lambda: len(commands) > 1 and commands[1], "the alarm")
-    assert (late.part_id, late.action, late.revision) == ("p", LATE, 2)
+    gate = LateGate(graph)
+    late = gate.late_reject("p")
+    assert late.revision == 2
     assert late.window_open.sec == 0 and "let on before" in late.reason
-    status = graph.until(
-        lambda: (
-            s if "LATE_REJECT p" in (s := statuses(diagnostics, GATE)["reject output"]).message
-            else None
-        ),
-        "the alarm in /diagnostics",
-    )  # fmt: skip
-    assert status.level == b"\x02"
+    assert gate.until_status("reject output", "LATE_REJECT p").level == b"\x02"
+
+
+def test_a_late_reject_holds_the_line_once_for_each_part(graph: Graph) -> None:
+    states: list[LineState] = graph.collect("line_state")
+    line = {"run_on_activate": True, "allowed_callers": "['quality_gate:packml_*', 'hmi:*']"}
+    graph.start("line_state:line_state", parameters=line)
+    gate = LateGate(graph)
+
+    def until_line(state: int) -> LineState:
+        found: LineState = graph.until(
+            lambda: states[-1] if states and states[-1].state == state else None,
+            f"line state {state}",
+        )
+        return found
+
+    until_line(LineState.STATE_EXECUTE)
+    exposed = [Time.from_msg(gate.late_reject("p").header.stamp).nanoseconds]
+    held = until_line(LineState.STATE_HELD)
+    assert held.stop_source == "quality_gate" and "LATE_REJECT p: was let on" in held.stop_text
+    unhold = PackMLCommand.Request(packml_command=PackMLCommand.Request.COMMAND_UNHOLD)
+    unhold.command.caller, unhold.command.command_id = "hmi", "1"
+    graph.call(PackMLCommand, interface("packml_command").name, unhold)
+    until_line(LineState.STATE_EXECUTE)
+    exposed += [Time.from_msg(gate.late_reject("q").header.stamp).nanoseconds]
+    assert "LATE_REJECT q" in until_line(LineState.STATE_HELD).stop_text
+
+    def counted() -> bool:
+        values = statuses(gate.diagnostics, GATE)["line hold"].values
+        return any(v.key == "held" and v.value == "2" for v in values)
+
+    graph.until(counted, "two holds in /diagnostics")
+    (log,) = (graph.folder / "state").rglob("line_state/audit.jsonl")
+    entries = [json.loads(text) for text in log.read_text("utf-8").splitlines()]
+    asked = [(e["command_id"], e["outcome"]) for e in entries if e["caller"] == "quality_gate"]
+    wanted = [f"late-reject-{ns}-{part}" for ns, part in zip(exposed, "pq", strict=True)]
+    assert asked == [(command_id, "ACCEPTED") for command_id in wanted]
+
+
+def test_a_gate_that_may_not_hold_the_line_says_so_and_one_that_shall_not_does_not_try(
+    graph: Graph,
+) -> None:
+    graph.start("line_state:line_state", parameters={"allowed_callers": "['hmi:*']"})
+    gate = LateGate(graph)
+    gate.late_reject("p")
+    status = gate.until_status("line hold", "'quality_gate' may not call packml_command")
+    assert status.level == b"\x02" and "the line runs on: p" in status.message
+    assert graph.set(GATE, "hold_on_late_reject", False)[0]
+    gate.late_reject("q")
+    off = gate.until_status("line hold", "off")
+    assert {v.key: v.value for v in off.values}["asked"] == "1"

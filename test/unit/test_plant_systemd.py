@@ -41,7 +41,7 @@ cells:
       tape_2: {type: recorder, parameters: {folder: /var/lib/shopfloor/bags}}
 processes:
   quality: {host: here, nodes: [gate], restart: {limit: 3, within_s: 30, when: always}, memory_mb: 300}
-  vision: {host: here, nodes: [eye], essential: false, restart: {when: never}}
+  vision: {host: here, nodes: [eye], essential: false, restart: {when: never}, nice: 5}
   tapes: {host: here, nodes: [tape, tape_2]}
 """  # noqa: E501
 
@@ -127,6 +127,16 @@ def test_restart_memory_and_essential_come_from_the_plant_file(plant: Plant) -> 
     assert sorted(values(made["shopfloor.target"], "Wants")) == sorted(
         name for name in made if name.endswith(".service") and "stop" not in name
     )
+
+
+def test_who_stands_back_does_so_by_weight_between_units_and_by_niceness_of_its_threads(
+    plant: Plant,
+) -> None:
+    made = units(plant)
+    quality, vision = made["shopfloor-quality.service"], made["shopfloor-vision.service"]
+    assert values(quality, "CPUWeight") == ["100"] and values(vision, "CPUWeight") == ["33"]
+    assert "--nice" not in values(quality, "ExecStart")[0]
+    assert "--nice 5 --node camera:/line_1/eye" in " ".join(words(values(vision, "ExecStart")[0]))
 
 
 def test_each_unit_may_open_its_devices_and_write_its_folders_only(plant: Plant) -> None:

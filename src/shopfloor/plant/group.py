@@ -21,10 +21,12 @@ def main() -> int:
     # The imports below take a second: SIGINT meanwhile ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from shopfloor.plant.group_arguments import factory, parse
+    from shopfloor.plant.niceness import stand_back
     from shopfloor.plant.parent import end_with_parent
 
     end_with_parent()
     arguments = parse(sys.argv[1:])
+    stand_back(arguments.nice)  # before there are threads: they inherit it
     factories = []
     for node in arguments.nodes:
         try:

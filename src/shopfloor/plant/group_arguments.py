@@ -35,11 +35,15 @@ def node_argument(text: str) -> NodeArgument:
 
 @dataclass(frozen=True)
 class GroupArguments:
-    """The command line. lock_step_ns: ROS time at which a replay begins that drives these nodes."""
+    """The command line. lock_step_ns: ROS time at which a replay begins that drives these nodes.
+
+    nice: how far the process stands back where cores are short.
+    """
 
     nodes: tuple[NodeArgument, ...]
     lock_step_ns: int | None
     pictures: bool
+    nice: int = 0
 
 
 def parse(arguments: Sequence[str]) -> GroupArguments:
@@ -69,12 +73,20 @@ def parse(arguments: Sequence[str]) -> GroupArguments:
     parser.add_argument(
         "--pictures", action="store_true", help="with --lock-step: make annotated pictures too"
     )
+    parser.add_argument(
+        "--nice",
+        type=int,
+        default=0,
+        choices=range(20),
+        metavar="N",
+        help="stand back where cores are short: 0 not at all to 19",
+    )
     args = parser.parse_args(own)
     nodes: list[NodeArgument] = args.node
     for index, node in enumerate(nodes):
         if any((node.name, node.namespace) == (n.name, n.namespace) for n in nodes[:index]):
             parser.error(f"two nodes are called '{node.name}'; a name is used once in a namespace")
-    return GroupArguments(tuple(nodes), args.lock_step, args.pictures)
+    return GroupArguments(tuple(nodes), args.lock_step, args.pictures, args.nice)
 
 
 def factory(node: NodeArgument, **arguments: Any) -> Callable[[], Any]:

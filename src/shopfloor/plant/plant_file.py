@@ -96,6 +96,7 @@ class Process:
     """A process with its nodes, by key.
 
     watchdog_s: longest time without progress, 0: unlimited. memory_mb: what it may have, in MB.
+    nice: how far it stands back where cores are short, 0 to 19.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Process:
     restart: RestartPolicy
     watchdog_s: float
     memory_mb: int
+    nice: int
     env: Mapping[str, str]
     path: KeyPath
 
@@ -187,6 +189,7 @@ def _build(content: dict[str, Any], lines: Lines) -> Plant:
             restart_policy(raw.get("restart", {})),
             float(raw.get("watchdog_s", limits["watchdog_s"])),
             raw.get("memory_mb", limits["memory_mb"]),
+            raw.get("nice", limits["nice"]),
             raw.get("env", {}),
             ("processes", name),
         )

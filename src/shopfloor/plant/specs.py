@@ -54,6 +54,7 @@ class ProcessSpec:
     environment: variables to lay over the caller's.
     parameters: content of the ROS parameter file.
     watchdog_s: longest time without progress. memory_mb: what it may have, in MB (1e6 bytes).
+    nice: how far it stands back where cores are short; part of the command line as well.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ProcessSpec:
     essential: bool
     watchdog_s: float = 0.0
     memory_mb: int = 0
+    nice: int = 0
 
     def command(self, parameters_file: str) -> list[str]:
         """The command line, with the parameter file at `parameters_file`."""
@@ -122,6 +124,8 @@ def _spec(
 ) -> ProcessSpec:
     nodes = [plant.nodes[key] for key in process.nodes]
     arguments = ["-m", "shopfloor.plant.group"]
+    if process.nice:
+        arguments += ["--nice", str(process.nice)]
     for node in nodes:
         arguments += ["--node", f"{node.type}:{node.full_name}"]
     arguments += ["--ros-args"]
@@ -146,6 +150,7 @@ def _spec(
         essential=process.essential,
         watchdog_s=process.watchdog_s,
         memory_mb=process.memory_mb,
+        nice=process.nice,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from shopfloor.plant.devices import Devices, devices_of
+from shopfloor.plant.niceness import cpu_weight
 from shopfloor.plant.plant_file import Plant
 from shopfloor.plant.specs import ProcessSpec
 from shopfloor.ros.network import EXIT_CODE
@@ -203,6 +204,7 @@ def _unit(plant: Plant, spec: ProcessSpec, user: str, variables: Mapping[str, st
         f"TimeoutStopSec={STOP_LIMIT_S}",
         "KillMode=mixed",
         f"MemoryMax={spec.memory_mb * 10**6}",
+        f"CPUWeight={cpu_weight(spec.nice)}",
         "OOMPolicy=kill",
         "TasksMax=512",
         "",

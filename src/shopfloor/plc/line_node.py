@@ -169,7 +169,7 @@ class LineStateNode(ShopfloorNode[LineStateParameters]):
         unit = self._unit
         self._oee.enter(unit.state, unit.mode, self._now_s())
         cause = f": {unit.cause.text}" if unit.cause.text else ""
-        self.get_logger().info(f"{self.params.line}: {unit.state.name}{cause}")
+        self.tell(f"{self.params.line}: {unit.state.name}{cause}")
         self._report()
 
     # What goes out -------------------------------------------------------------------------------

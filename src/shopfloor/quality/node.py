@@ -70,6 +70,7 @@ class QualityGateNode(ShopfloorNode[QualityGateParameters]):
         """Forget the parts."""
         self.diagnostics.remove("parts")
         self.diagnostics.remove("reject output")
+        self.diagnostics.remove("line hold")
         if self._overrides is not None:
             self._overrides.close()
         self._ledger = self._reject = self._overrides = None

@@ -9,6 +9,7 @@ from shopfloor_msgs.msg import BeltEncoder
 from shopfloor.quality.belt import EncodedBelt, TimedBelt
 from shopfloor.quality.evidence import Decision, Verdict
 from shopfloor.quality.messages import Source, nanoseconds, reject_command
+from shopfloor.quality.node_hold import LineHold
 from shopfloor.quality.reject import Action, RejectOrder, RejectSettings, RejectTracker
 from shopfloor.ros.diagnostics import Level, Status
 
@@ -49,6 +50,7 @@ class RejectOutput:
             )
             node.subscription("belt_encoder", self._on_encoder)
         self._commands = node.publisher("reject_command")
+        self._hold = LineHold(node)
         node.steady_timer(_ADVANCE_PERIOD_S, self._advance)
         node.diagnostics.add("reject output", self._status)
 
@@ -106,6 +108,8 @@ class RejectOutput:
             else:
                 self._fill_window(message, order)
             self._commands.publish(message)
+            if order.action is Action.LATE_REJECT and self._node.params.hold_on_late_reject:
+                self._hold.late_reject(order)
 
     def _fill_window(self, message: Any, order: RejectOrder) -> None:
         node, belt = self._node, self._belt

@@ -108,6 +108,12 @@ class QualityGateParameters(CommandParameters):
         "What the output does with a part whose id could not be read.",
         choices=("reject", "pass"),
     )
+    hold_on_late_reject: bool = param(
+        True,
+        "A bad part that the output could not reject in time holds the line, by the command HOLD "
+        "of line_state; off: it is an alarm only.",
+        live=True,
+    )
     encoder_pulses_per_m: float = param(
         1000.0,
         "Counts of the encoder for a metre of belt; negative where it falls as the belt runs "

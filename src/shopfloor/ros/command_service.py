@@ -160,7 +160,7 @@ class Commands:
             report(response)
         who = order.person or order.caller
         what = f"{order.service} by {who} ({order.reason or 'no reason given'})"
-        node.get_logger().info(f"{what}: {answer.outcome.name.lower()} {answer.text}".rstrip())
+        node.tell(f"{what}: {answer.outcome.name.lower()} {answer.text}".rstrip())
         fill_result(response.result, request.command, answer, node)
         # First the audit log: what it does not hold, the ledger must not call done.
         self._record(order, request, answer)

@@ -64,6 +64,8 @@ class EndpointNode(LifecycleNode):
         self._endpoints: list[tuple[Callable[[Any], Any], Any]] = []
         self._progress = NodeProgress(steady_ns)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._told: deque[str] = deque()
+        self._tell_soon = self.create_guard_condition(self._tell_now)
 
     def now_ns(self) -> int:
         """ROS time in nanoseconds: for data."""
@@ -260,7 +262,23 @@ class EndpointNode(LifecycleNode):
             self._logged_ns[event] = now
             self.get_logger().warning(f"{event} ({count} so far): {cause}")
 
+    def tell(self, text: str) -> None:
+        """Log at INFO once the present callback has ended.
+
+        rclpy looks up who logs, which takes more of a service than the rest of it: an answer goes
+        out first.
+        """
+        self._told.append(text)
+        if self._lock_step is not None:
+            self._tell_now()
+        else:
+            self._tell_soon.trigger()
+
     # Small things -----------------------------------------------------------------------------
+
+    def _tell_now(self) -> None:
+        while self._told:
+            self.get_logger().info(self._told.popleft())
 
     def _destroy_endpoints(self) -> None:
         for destroy, endpoint in reversed(self._endpoints):

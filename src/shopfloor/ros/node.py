@@ -182,6 +182,7 @@ class ShopfloorNode(EndpointNode, Generic[P]):
             self._attempt("stop", self.stop)
         if self._is_configured:
             self._release()
+        self._tell_now()
 
     def _attempt(self, what: str, hook: Callable[[], None], keep_cause: bool = False) -> bool:
         try:
