@@ -38,6 +38,19 @@ def test_any_shape_after_any_other_equals_the_reference() -> None:
         assert (geometry.image_height, geometry.image_width) == shape[:2]
 
 
+@pytest.mark.parametrize("factor", [2, 3, 5, 7, 9, 11, 13, 15, 17])
+def test_whole_factors_equal_the_reference_and_one_pixel_more_does_too(factor: int) -> None:
+    rng = np.random.default_rng(factor)
+    for width, height in ((64, 36), (64, 64), (31, 64)):
+        letterbox = Letterbox(64, 64)
+        for more in (0, 1):
+            shape = (height * factor + more, width * factor, 3)
+            image = rng.integers(0, 255, shape, np.uint8)
+            for picture in (image, image[:, :, 0]):
+                letterbox(picture)
+                np.testing.assert_array_equal(letterbox.batch, reference(picture, 64, 64))
+
+
 def test_picture_that_is_not_contiguous() -> None:
     image = np.random.default_rng(0).integers(0, 255, (400, 300, 3), np.uint8)
     letterbox = Letterbox(64, 64)

@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from shopfloor.inspection.model import InputFormat
 
+_LARGEST_FACTOR = 15
+"""Up to here OpenCV's 1 / (1 / factor) is the factor itself, to the last bit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
@@ -105,9 +108,7 @@ class Letterbox:
             self._cover(size)
         if (image.shape[1], image.shape[0]) != size:
             target = self._resized if image.ndim == 3 else self._planes[0]
-            image = np.asarray(
-                cv2.resize(image, size, dst=target, interpolation=cv2.INTER_LINEAR), dtype=np.uint8
-            )
+            image = _shrunk(image, size, target)
         if image.ndim == 3:
             # Splitting bytes and then converting whole planes is 3 x faster than a transpose.
             cv2.split(image, self._channels)
@@ -130,3 +131,23 @@ class Letterbox:
         self.batch[0, :, height:, :] = self._pad
         self.batch[0, :, :height, width:] = self._pad
         self._covered = size
+
+
+def _shrunk(
+    image: npt.NDArray[np.uint8], size: tuple[int, int], target: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    """`image` at `size`, interpolated linearly, in `target`.
+
+    At an odd whole factor (1080p at 640: 3) the centre of each block is a pixel, and all others
+    have weight 0. Taking that pixel gives the same bytes and reads half of the rows.
+    """
+    factor = image.shape[1] // size[0]
+    whole = (image.shape[1], image.shape[0]) == (size[0] * factor, size[1] * factor)
+    if whole and factor % 2 and factor <= _LARGEST_FACTOR:
+        centres = image[factor // 2 :, factor // 2 :]
+        shrunk = cv2.resize(
+            centres, None, dst=target, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_NEAREST
+        )
+    else:
+        shrunk = cv2.resize(image, size, dst=target, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(shrunk, dtype=np.uint8)
