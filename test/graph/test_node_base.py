@@ -51,6 +51,15 @@ def test_lifecycle_from_outside_and_parameters_at_run_time(graph: Graph) -> None
     assert graph.state(GATE) == ACTIVE
 
 
+def test_a_transition_that_the_state_does_not_allow_is_answered(graph: Graph) -> None:
+    child = graph.start("quality_gate:quality_gate", parameters={"autostart": False})
+    assert not graph.change(GATE, ACTIVATE)
+    assert "transition 3 refused in state 'unconfigured'" in child.wait_line("refused")
+    assert graph.change(GATE, CONFIGURE)
+    assert not graph.change(GATE, CONFIGURE)
+    assert graph.state(GATE) == INACTIVE
+
+
 @pytest.mark.parametrize(
     ("key", "value", "needle"),
     [

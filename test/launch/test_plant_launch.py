@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,15 +72,18 @@ class Launch:
         self.output = ""
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Read on until a line matches."""
+        """Read on until a line matches; fails when the run ends first, or says nothing more."""
         assert self.process.stdout is not None
-        deadline = time.monotonic() + LIMIT_S
-        for line in self.process.stdout:
-            self.output += line
-            found = re.search(pattern, line)
-            if found:
-                return found
-            assert time.monotonic() < deadline, self.output
+        timer = threading.Timer(LIMIT_S, self.process.terminate)  # a quiet run would block for ever
+        timer.start()
+        try:
+            for line in self.process.stdout:
+                self.output += line
+                found = re.search(pattern, line)
+                if found:
+                    return found
+        finally:
+            timer.cancel()
         raise AssertionError(f"ended without {pattern!r}:\n{self.output}")
 
     def finish(self) -> int:
@@ -107,7 +111,6 @@ def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[object]:
     yield start
     for run in started:
         if run.process.poll() is None:
-            # its children have sessions of their own; SIGTERM lets it take them along
             run.process.terminate()
             run.process.communicate(timeout=LIMIT_S)
 
@@ -133,7 +136,7 @@ def test_a_killed_process_is_restarted_by_its_policy(start, plant: Path) -> None
     run.wait_for("here: RUNNING")
     os.kill(pid, signal.SIGKILL)
     run.wait_for("quality: restart in 0.1 s")
-    run.wait_for("here: FAILED: .*no heartbeat")
+    run.wait_for(rf"here: FAILED: .*process {pid} has ended")
     run.wait_for("here: RUNNING")
     run.process.send_signal(signal.SIGINT)
     assert run.finish() == 0, run.output
@@ -147,6 +150,19 @@ def test_an_essential_process_that_gives_up_ends_the_launch(start, plant: Path) 
     os.kill(pid, signal.SIGKILL)
     assert run.finish() == 1
     assert "quality gave up: 0 restarts within 60 s; the line cannot run without it" in run.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_its_launch(start, plant: Path, number: signal.Signals) -> None:  # type: ignore
+    run = start(f"plant:={plant}", domain())
+    pids = [int(run.wait_for(r"process started with pid \[(\d+)\]")[1]) for _ in range(2)]
+    run.wait_for("here: RUNNING")
+    run.process.send_signal(number)
+    run.finish()
+    deadline = time.monotonic() + LIMIT_S
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
 @pytest.mark.parametrize(

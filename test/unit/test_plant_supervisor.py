@@ -310,3 +310,39 @@ def test_processes_end_when_their_runner_is_killed() -> None:
         pid = int(process.stdout.readline())
         process.kill()
         wait_for_death(pid)
+
+
+def test_processes_end_when_a_runner_without_open_files_to_hand_on_is_killed() -> None:
+    child = (
+        "from shopfloor.plant.parent import end_with_parent\n"
+        "import os, signal\n"
+        "end_with_parent(); print(os.getpid(), flush=True); signal.pause()"
+    )
+    runner = (
+        "import os, subprocess, sys, tempfile; from pathlib import Path\n"
+        "from shopfloor.plant.parent import PARENT_PIPE_VARIABLE, named_pipe\n"
+        "pipe = Path(tempfile.mkdtemp()) / 'parent'; named_pipe(pipe)\n"
+        "environment = {**os.environ, PARENT_PIPE_VARIABLE: str(pipe)}\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], env=environment)\n"
+        "child.wait()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", runner], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert Path(f"/proc/{pid}").exists(), "it lives while its runner does"
+        process.kill()
+        wait_for_death(pid)
+
+
+def test_a_process_whose_runner_is_gone_before_it_looks_ends_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "parent")
+    child = "from shopfloor.plant.parent import end_with_parent\nimport signal\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", child + "end_with_parent(); signal.pause()"],
+        env={**os.environ, "SHOPFLOOR_PARENT_PIPE": str(tmp_path / "parent")},
+        stderr=subprocess.DEVNULL,
+        timeout=LIMIT_S,
+    )
+    assert ended.returncode != 0

@@ -139,6 +139,21 @@ def test_who_stands_back_does_so_by_weight_between_units_and_by_niceness_of_its_
     assert "--nice 5 --node camera:/line_1/eye" in " ".join(words(values(vision, "ExecStart")[0]))
 
 
+def test_the_watchdog_is_that_of_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "plant.yaml"
+    text = PLANT.replace("memory_mb: 300", "watchdog_s: 2.5")
+    path.write_text(text.replace("nodes: [eye],", "nodes: [eye], watchdog_s: 0,"), "utf-8")
+    plant = load_plant(path)
+    made = units(plant)
+    assert values(made["shopfloor-quality.service"], "WatchdogSec") == ["2.5"]
+    assert values(made["shopfloor-vision.service"], "WatchdogSec") == ["0"], "0 is no watchdog"
+    # What the plant file does not say: longer than in the runner, which knows about busy cores.
+    assert values(made["shopfloor-tapes.service"], "WatchdogSec") == ["10"]
+    assert {spec.name: spec.watchdog_s for spec in make_specs(plant, "here")} == {
+        "quality": 2.5, "vision": 0.0, "tapes": 1.5
+    }  # fmt: skip
+
+
 def test_each_unit_may_open_its_devices_and_write_its_folders_only(plant: Plant) -> None:
     made = units(plant)
     quality, vision = made["shopfloor-quality.service"], made["shopfloor-vision.service"]

@@ -26,6 +26,7 @@ from launch.substitutions import LaunchConfiguration
 
 from shopfloor.plant.claims import claim
 from shopfloor.plant.environment import domain_id
+from shopfloor.plant.parent import PARENT_PIPE_VARIABLE, named_pipe
 from shopfloor.plant.paths import find_plant_file
 from shopfloor.plant.plant_file import Plant, load_plant
 from shopfloor.plant.restart import RestartCounter
@@ -68,6 +69,8 @@ def spec_actions(
     claims = claim(plant, specs)
     # The claims live as long as this process; the handler's reference keeps them.
     folder = tempfile.TemporaryDirectory(prefix="shopfloor-")
+    pipe = Path(folder.name) / "parent"
+    named_pipe(pipe)  # open as long as this process lives, however it ends
 
     def clean_up(context: LaunchContext) -> None:
         claims.release()
@@ -82,11 +85,13 @@ def spec_actions(
     for spec in specs:
         file = Path(folder.name) / f"{spec.name}.yaml"
         file.write_text(spec.parameters, "utf-8")
-        actions.append(_process(spec, str(file), RestartCounter(spec.restart)))
+        actions.append(_process(spec, str(file), RestartCounter(spec.restart), pipe))
     return actions
 
 
-def _process(spec: ProcessSpec, parameters_file: str, restart: RestartCounter) -> ExecuteProcess:
+def _process(
+    spec: ProcessSpec, parameters_file: str, restart: RestartCounter, pipe: Path
+) -> ExecuteProcess:
     def on_exit(event: ProcessExited, context: LaunchContext) -> Sequence[Any] | None:
         if context.is_shutdown:
             return None
@@ -95,7 +100,7 @@ def _process(spec: ProcessSpec, parameters_file: str, restart: RestartCounter) -
         else:
             delay_s = restart.next_delay_s(time.monotonic())
             if delay_s is not None:
-                again = _process(spec, parameters_file, restart)
+                again = _process(spec, parameters_file, restart, pipe)
                 return [
                     LogInfo(msg=f"{spec.name}: restart in {delay_s:.1f} s"),
                     TimerAction(period=delay_s, actions=[again]),
@@ -111,7 +116,7 @@ def _process(spec: ProcessSpec, parameters_file: str, restart: RestartCounter) -
     return ExecuteProcess(
         cmd=spec.command(parameters_file),
         name=spec.name,
-        additional_env=dict(spec.environment),
+        additional_env={**spec.environment, PARENT_PIPE_VARIABLE: str(pipe)},
         output="screen",
         on_exit=on_exit,
     )

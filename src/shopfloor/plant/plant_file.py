@@ -95,7 +95,8 @@ class RestartPolicy:
 class Process:
     """A process with its nodes, by key.
 
-    watchdog_s: longest time without progress, 0: unlimited. memory_mb: what it may have, in MB.
+    watchdog_s: longest time without progress, 0: unlimited, None: not said. memory_mb: what it may
+    have, in MB.
     nice: how far it stands back where cores are short, 0 to 19.
     """
 
@@ -104,7 +105,7 @@ class Process:
     nodes: tuple[str, ...]
     essential: bool
     restart: RestartPolicy
-    watchdog_s: float
+    watchdog_s: float | None
     memory_mb: int
     nice: int
     env: Mapping[str, str]
@@ -187,7 +188,7 @@ def _build(content: dict[str, Any], lines: Lines) -> Plant:
             tuple(_full_key(reference, nodes) for reference in raw["nodes"]),
             raw.get("essential", True),
             restart_policy(raw.get("restart", {})),
-            float(raw.get("watchdog_s", limits["watchdog_s"])),
+            float(raw["watchdog_s"]) if "watchdog_s" in raw else None,
             raw.get("memory_mb", limits["memory_mb"]),
             raw.get("nice", limits["nice"]),
             raw.get("env", {}),

@@ -23,6 +23,7 @@ from shopfloor.plant.environment import (
 from shopfloor.plant.nodes import load
 from shopfloor.plant.placement import THIS_HOST, need_problems, placement_problems, select
 from shopfloor.plant.plant_file import Node, Plant, Process, RestartPolicy
+from shopfloor.plant.plant_schema import defaults
 from shopfloor.plant.problems import PlantError
 from shopfloor.plant.security import enclave
 from shopfloor.ros import parameters as ros_parameters
@@ -148,7 +149,9 @@ def _spec(
         parameters=_parameter_file(plant, process, all_processes),
         restart=process.restart,
         essential=process.essential,
-        watchdog_s=process.watchdog_s,
+        watchdog_s=float(
+            defaults("process")["watchdog_s"] if process.watchdog_s is None else process.watchdog_s
+        ),
         memory_mb=process.memory_mb,
         nice=process.nice,
     )

@@ -25,9 +25,9 @@ PARAMETERS = "etc/shopfloor/processes"
 ENVIRONMENT_FILE = "etc/shopfloor/environment"
 STATE_FOLDER = "/var/lib/shopfloor"
 
-WATCHDOG_S = 10
-"""A process silent for so long is stuck: the line manager says so within half a second, and this is
-the last resort that also frees a device. Long enough for a host that swaps or a full disk."""
+WATCHDOG_S = 10.0
+"""`WatchdogSec` where the plant file says no `watchdog_s`. systemd counts by the wall clock, time
+without a free core included, so this is long enough for a host that swaps or a full disk."""
 
 START_LIMIT_S = 90
 STOP_LIMIT_S = 15
@@ -166,7 +166,9 @@ def _unit(plant: Plant, spec: ProcessSpec, user: str, variables: Mapping[str, st
         # The watchdog ends a stuck process with SIGABRT: its stack goes to the journal.
         "PYTHONFAULTHANDLER": "1",
     }
-    nodes = [plant.nodes[key] for key in plant.processes[spec.name].nodes]
+    process = plant.processes[spec.name]
+    watchdog_s = WATCHDOG_S if process.watchdog_s is None else process.watchdog_s
+    nodes = [plant.nodes[key] for key in process.nodes]
     devices = devices_of(nodes, plant.hosts[spec.host])
     names = ", ".join(node.full_name for node in spec.nodes)
     lines = [
@@ -199,7 +201,7 @@ def _unit(plant: Plant, spec: ProcessSpec, user: str, variables: Mapping[str, st
         f"Restart={restart}",
         f"RestartSec={policy.backoff_s:g}",
         f"RestartForceExitStatus={EXIT_CODE}",  # the way to other hosts opened
-        f"WatchdogSec={WATCHDOG_S}",
+        f"WatchdogSec={watchdog_s:g}",
         f"TimeoutStartSec={START_LIMIT_S}",
         f"TimeoutStopSec={STOP_LIMIT_S}",
         "KillMode=mixed",

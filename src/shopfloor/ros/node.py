@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
+from lifecycle_msgs.srv import ChangeState
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.time import Time
 from rclpy.timer import Timer
@@ -82,6 +83,7 @@ class ShopfloorNode(EndpointNode, Generic[P]):
             on_change=self.parameters_changed,
         )
         self.host = self.params.host_name or socket.gethostname()
+        self._answer_illegal_transitions()
         self.diagnostics.add("state", self._state_status)
         self.diagnostics.add("progress", self._progress.status)
         self._heartbeat_publisher = self._create_publisher(interface("heartbeat"))
@@ -234,6 +236,28 @@ class ShopfloorNode(EndpointNode, Generic[P]):
         wait_s = AUTOSTART_RETRY_S[min(self._autostart_tries, len(AUTOSTART_RETRY_S) - 1)]
         self._autostart_tries += 1
         self._autostart_due_ns = time.monotonic_ns() + int(wait_s * 1e9)
+
+    def _answer_illegal_transitions(self) -> None:
+        """Answer a transition that the state does not allow; rclpy raises, and the caller waits."""
+        (service,) = (each for each in self.services if each.srv_type is ChangeState)
+        change = service.callback
+
+        def answer(
+            request: ChangeState.Request, response: ChangeState.Response
+        ) -> ChangeState.Response:
+            asked = request.transition
+            allowed = {row[0]: row[1] for row in self._state_machine.available_transitions}
+            if asked.label or asked.id in allowed:
+                return change(request, response)
+            state = self._state_machine.current_state[1]
+            self.get_logger().warning(
+                f"transition {asked.id} refused in state '{state}'; "
+                f"allowed: {', '.join(f'{number} {name}' for number, name in allowed.items())}"
+            )
+            response.success = False
+            return response
+
+        service.callback = answer
 
     # Sign of life -----------------------------------------------------------------------------
 
