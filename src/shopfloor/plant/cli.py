@@ -62,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return verbs[options.verb](options)
     except PlantError as error:
         print(error, file=sys.stderr)
-        count = len(error.problems)
-        print(f"{count} problem{'s' if count != 1 else ''}; nothing was started", file=sys.stderr)
+        print(f"{counted(len(error.problems), 'problem')}; nothing was started", file=sys.stderr)
         return WRONG_INPUT
     except (FileNotFoundError, ClashError) as error:
         print(error, file=sys.stderr)

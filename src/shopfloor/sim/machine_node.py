@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from shopfloor_msgs.msg import Tachometer, VibrationBlock
 
 from shopfloor.ros.diagnostics import Level, Status
+from shopfloor.ros.loop_thread import LoopThread
 from shopfloor.ros.main import run_node
 from shopfloor.ros.node import ShopfloorNode
 from shopfloor.sim.acquisition import (
@@ -48,8 +48,7 @@ class MachineSimulatorNode(ShopfloorNode[MachineSimulatorParameters]):
     PARAMETERS = MachineSimulatorParameters
 
     def __init__(self, name: str = "machine_simulator", **node_arguments: Any) -> None:
-        self._thread: threading.Thread | None = None
-        self._stopping = threading.Event()
+        self._loop = LoopThread("machines")
         self._faults: tuple[ScheduledFault, ...] = ()
         super().__init__(name, **node_arguments)
 
@@ -77,17 +76,12 @@ class MachineSimulatorNode(ShopfloorNode[MachineSimulatorParameters]):
 
     def start(self) -> None:
         """Let the machines run."""
-        self._stopping.clear()
         self._started_s = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="machines", daemon=True)
-        self._thread.start()
+        self._loop.start(self._run)
 
     def stop(self) -> None:
         """Let them stand."""
-        self._stopping.set()
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
+        self._loop.stop()
 
     def teardown(self) -> None:
         """Forget the machines."""
@@ -112,9 +106,9 @@ class MachineSimulatorNode(ShopfloorNode[MachineSimulatorParameters]):
         size = max(1, round(params.block_s * params.sample_rate_hz))
         length_ns = round(size / params.sample_rate_hz * 1e9)
         due, end_ns = time.monotonic(), self.now_ns()
-        while not self._stopping.is_set():
+        while not self._loop.stopping.is_set():
             due += length_ns / 1e9
-            if self._stopping.wait(max(0.0, due - time.monotonic())):
+            if self._loop.stopping.wait(max(0.0, due - time.monotonic())):
                 return
             end_ns += length_ns
             if abs(self.now_ns() - end_ns) > _RESYNC_NS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from datetime import datetime, timezone
 from typing import Any
@@ -12,6 +11,7 @@ from shopfloor_msgs.msg import BeltEncoder, Detection, PartExit, PartTruth, Reje
 
 from shopfloor.ros.diagnostics import Level, Status
 from shopfloor.ros.frame_socket import FrameSocketError, usual_path
+from shopfloor.ros.loop_thread import LoopThread
 from shopfloor.ros.main import run_node
 from shopfloor.ros.node import NodeError, ShopfloorNode
 from shopfloor.sim.camera_device import CameraDevice
@@ -46,8 +46,7 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
         self._pictures: PictureQueue | None = None
         self._camera: SimulatedCamera | None = None
         self._line: Line | None = None
-        self._thread: threading.Thread | None = None
-        self._stopping = threading.Event()
+        self._loop = LoopThread("belt")
         self._defective = 0
         self._output: RejectOutput | None = None
         self._left: Counter[str] = Counter()
@@ -89,20 +88,15 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
             self._camera.update(self.steady_ns())
         except FrameSocketError as error:
             raise NodeError(str(error)) from error
-        self._stopping.clear()
         self._line = None
         self._output = self._make_output()
         self._started_ns = self.steady_ns()
         self._heard_ns: int | None = None
-        self._thread = threading.Thread(target=self._run, name="belt", daemon=True)
-        self._thread.start()
+        self._loop.start(self._run)
 
     def stop(self) -> None:
         """Stop the belt and unplug the camera."""
-        self._stopping.set()
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
+        self._loop.stop()
         if self._camera is not None:
             self._camera.unplug()
             self._camera = None
@@ -171,12 +165,12 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
     def _run(self) -> None:
         camera, pictures = self._camera, self._pictures
         assert camera is not None and pictures is not None
-        while not self._stopping.is_set():
+        while not self._loop.stopping.is_set():
             try:
                 self._step(camera, pictures)
             except Exception as error:  # the belt must not end in silence
                 self.fault("belt", f"{type(error).__name__}: {error}")
-                self._stopping.wait(1.0)
+                self._loop.stopping.wait(1.0)
 
     def _step(self, camera: SimulatedCamera, pictures: PictureQueue) -> None:
         now_ns = self.steady_ns()
@@ -184,10 +178,10 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
         line = self._line
         if line is None:
             if self.params.wait_for_camera and not camera.counters().readers:
-                self._stopping.wait(_SLICE_S)
+                self._loop.stopping.wait(_SLICE_S)
                 return
             if not self._is_heard(now_ns):
-                self._stopping.wait(_SLICE_S)
+                self._loop.stopping.wait(_SLICE_S)
                 return
             # the first part waits for its picture, so that the belt starts with a part
             if pictures.wait_ready(1, _SLICE_S):
@@ -198,10 +192,10 @@ class LineSimulatorNode(ShopfloorNode[LineSimulatorParameters]):
         if trigger is not None:
             self._expose(camera, trigger)
             # rendering shares the interpreter with the sending thread: the frame goes first
-            self._stopping.wait(min(_QUIET_S, self._settings.period_ns / 4e9))
+            self._loop.stopping.wait(min(_QUIET_S, self._settings.period_ns / 4e9))
         pictures.refill()
         wait_s = _SLICE_S if line.is_done else (line.due_ns - self.steady_ns()) / 1e9
-        self._stopping.wait(min(max(wait_s, 0.0), _SLICE_S))
+        self._loop.stopping.wait(min(max(wait_s, 0.0), _SLICE_S))
 
     def _let_out(self, now_ns: int) -> None:
         output = self._output

@@ -11,7 +11,6 @@ import fcntl
 import os
 import select
 import termios
-from types import TracebackType
 
 BAUD_RATES = tuple(
     rate
@@ -66,12 +65,7 @@ class SerialPort:
     def __enter__(self) -> SerialPort:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import socket
-import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from shopfloor.ros.diagnostics import Level, Status
+from shopfloor.ros.loop_thread import LoopThread
 from shopfloor.ros.main import run_node
 from shopfloor.ros.node import NodeError, ShopfloorNode
 from shopfloor.ros.timing import RateMeter
@@ -40,8 +40,7 @@ class VibrationSourceNode(ShopfloorNode[VibrationSourceParameters]):
     PARAMETERS = VibrationSourceParameters
 
     def __init__(self, name: str = "vibration_source", **node_arguments: Any) -> None:
-        self._thread: threading.Thread | None = None
-        self._stopping = threading.Event()
+        self._loop = LoopThread("vibration source")
         self._socket: socket.socket | None = None
         self._sequence = 0
         super().__init__(name, **node_arguments)
@@ -66,7 +65,6 @@ class VibrationSourceNode(ShopfloorNode[VibrationSourceParameters]):
 
     def start(self) -> None:
         """Open the socket, start the thread."""
-        self._stopping.clear()
         self._ended, self._gone = False, ""
         if self.params.source == "udp":
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -78,16 +76,11 @@ class VibrationSourceNode(ShopfloorNode[VibrationSourceParameters]):
                 address, port = self._udp_address
                 raise NodeError(f"cannot listen on {address}:{port}: {error}") from error
         runs = {"udp": self._receive, "serial": self._listen, "file": self._play}
-        run = runs[self.params.source]
-        self._thread = threading.Thread(target=run, name="vibration source", daemon=True)
-        self._thread.start()
+        self._loop.start(runs[self.params.source])
 
     def stop(self) -> None:
         """End the thread, close the socket."""
-        self._stopping.set()
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
+        self._loop.stop()
         opened, self._socket = self._socket, None
         if opened is not None:
             opened.close()
@@ -101,33 +94,33 @@ class VibrationSourceNode(ShopfloorNode[VibrationSourceParameters]):
 
     def _receive(self) -> None:
         assert self._socket is not None
-        while not self._stopping.is_set():
+        while not self._loop.stopping.is_set():
             try:
                 datagram = self._socket.recv(wire.MAX_DATAGRAM)
             except TimeoutError:
                 continue
             except OSError as error:
                 self.fault("socket", str(error))
-                self._stopping.wait(_SLICE_S)
+                self._loop.stopping.wait(_SLICE_S)
                 continue
             self._decode(datagram)
 
     def _listen(self) -> None:
         """A port that is not there, or goes away, is opened again as soon as it is back."""
         params = self.params
-        while not self._stopping.is_set():
+        while not self._loop.stopping.is_set():
             frames = wire.SlipReader()  # what was half read is never finished
             try:
                 with SerialPort(params.address, params.baud) as port:
                     self._gone = ""
-                    while not self._stopping.is_set():
+                    while not self._loop.stopping.is_set():
                         for frame in frames.feed(port.read(_SLICE_S)):
                             self._decode(frame)
             except OSError as error:
                 if not self._gone:
                     self.fault("serial port", str(error))
                 self._gone = str(error)
-                self._stopping.wait(_REOPEN_S)
+                self._loop.stopping.wait(_REOPEN_S)
 
     def _decode(self, datagram: bytes) -> None:
         try:
@@ -139,14 +132,14 @@ class VibrationSourceNode(ShopfloorNode[VibrationSourceParameters]):
         params = self.params
         unit, factor = UNITS[params.unit]
         due, end_ns = time.monotonic(), self.now_ns()
-        while not self._stopping.is_set():
+        while not self._loop.stopping.is_set():
             for recording in self._recordings:
                 rate_hz = params.rate_hz or recording.rate_hz
                 size = max(1, round(params.block_s * rate_hz))
                 length_ns = round(size / rate_hz * 1e9)
                 for first in range(0, recording.data.shape[1] - size + 1, size):
                     due += size / rate_hz / params.speedup
-                    if self._stopping.wait(max(0.0, due - time.monotonic())):
+                    if self._loop.stopping.wait(max(0.0, due - time.monotonic())):
                         return
                     # Stamps follow each other as a converter's do, whenever this thread woke.
                     end_ns += length_ns
