@@ -31,6 +31,10 @@ from shopfloor.plant.paths import find_plant_file
 from shopfloor.plant.plant_file import Plant, load_plant
 from shopfloor.plant.restart import RestartCounter
 from shopfloor.plant.specs import ProcessSpec, make_specs, shared_memory_warning
+from shopfloor.plant.supervisor import StopLimits
+
+_STOP = StopLimits()
+"""`launch` would give 5 s, too short for a clean end on a host without a free core."""
 
 
 class EssentialProcessError(RuntimeError):
@@ -119,4 +123,6 @@ def _process(
         additional_env={**spec.environment, PARENT_PIPE_VARIABLE: str(pipe)},
         output="screen",
         on_exit=on_exit,
+        sigterm_timeout=str(_STOP.terminate_s),
+        sigkill_timeout=str(_STOP.interrupt_s),
     )
