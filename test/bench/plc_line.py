@@ -31,10 +31,13 @@ def free_port() -> int:
 
 
 class Line:
-    """The demo's line, vision included, with line state and bridge."""
+    """The demo's line, vision included, with line state and bridge.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    nice: how far all other processes stand back behind these two.
+    """
+
+    def __init__(self, folder: Path, nice: int) -> None:
+        self.folder, self.nice = folder, nice
         self.modbus_port, self.opcua_port = free_port(), free_port()
         mapping = yaml.safe_load((share_folder() / "config/plc/plc1.yaml").read_text("utf-8"))
         mapping["cycle_ms"] = 20
@@ -53,6 +56,8 @@ class Line:
                 plant["processes"][process]["nodes"] = kept
             else:
                 del plant["processes"][process]
+        for process in plant["processes"].values():
+            process["nice"] = nice
         for group in ("line_state", "plc_bridge"):
             nodes.pop(group, None)
             for process in list(plant["processes"]):
@@ -81,6 +86,18 @@ class Line:
         lines = [x for x in Path(self.log.name).read_text().splitlines() if f"p_{process} " in x]
         started = [x for x in lines if "started, process" in x]
         return int(started[-1].rsplit(" ", 1)[1])
+
+    def wait(self, limit_s: float = 60.0) -> None:
+        """Until the bridge's servers listen."""
+        end = time.monotonic() + limit_s
+        for port in (self.modbus_port, self.opcua_port):
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1.0).close()
+                    break
+                except OSError:
+                    assert time.monotonic() < end, f"nobody listens on {port}"
+                    time.sleep(0.1)
 
     def close(self) -> None:
         """Stop everything."""

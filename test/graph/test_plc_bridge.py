@@ -15,10 +15,19 @@ from asyncua import Client, ua
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from harness import ACTIVE, Child, Graph, statuses
 from pymodbus.client import ModbusTcpClient
-from shopfloor_msgs.msg import CommandResult, LineState, PlcPicture
+from shopfloor_msgs.msg import (
+    CommandResult,
+    LineState,
+    MachineHealth,
+    Plan,
+    PlcPicture,
+    ThermalState,
+)
 
 from shopfloor.plc.__main__ import main as plc_command
 from shopfloor.plc.packml import Command
+from shopfloor.ros.interfaces import interface
+from shopfloor.ros.qos import publisher_qos
 
 BRIDGE = "/plc_bridge"
 CLIENT_URI = "urn:test:client"
@@ -39,6 +48,7 @@ class Bench:
         peers: list[str],
         secure: bool = False,
         inputs: list[dict[str, Any]] | None = None,
+        **parameters: object,
     ) -> None:
         self.graph = graph
         self.pictures = graph.collect("plc_picture", plc="plc1")
@@ -58,6 +68,7 @@ class Bench:
                 "users": str(keys / "users.yaml"),
             }
         content["opcua"] = opcua
+        self._parameters = parameters
         self.mapping = graph.folder / "plc.yaml"
         self.mapping.write_text(yaml.safe_dump(content), "utf-8")
         graph.start("line_state:line_state")
@@ -66,7 +77,8 @@ class Bench:
         graph.until(lambda: self.lines and self.pictures, "line state and picture")
 
     def start(self) -> Child:
-        return self.graph.start("plc_bridge:plc_bridge", parameters={"mapping": self.mapping})
+        parameters = {"mapping": self.mapping, **self._parameters}
+        return self.graph.start("plc_bridge:plc_bridge", parameters=parameters)
 
     def until(self, state: int) -> LineState:
         found: LineState = self.graph.until(
@@ -294,3 +306,54 @@ def test_a_taken_port_and_a_wrong_mapping_are_causes(graph: Graph) -> None:
     third = graph.start("plc_bridge:third", parameters={"mapping": wrong})
     line = third.wait_line("configure failed")
     assert f"{wrong}:2: modbus.prt: unknown key; did you mean 'port'?" in line
+
+
+def test_rung_tier_and_plan_reach_the_plc_with_what_is_not_known(graph: Graph) -> None:
+    bench = Bench(
+        graph, ["127.0.0.1"], hosts="['edge']", machines="['pump_1']", health_silent_s=600.0
+    )
+
+    def publisher(kind: Any, key: str, **names: str) -> Any:
+        row = interface(key)
+        return graph.node.create_publisher(kind, row.resolve(**names), publisher_qos(row.qos))
+
+    thermal = publisher(ThermalState, "thermal_state", host="edge")
+    health = publisher(MachineHealth, "machine_health", machine="pump_1")
+    plans = publisher(Plan, "plan")
+    rungs = [2]
+    timer = graph.node.create_timer(
+        0.2, lambda: thermal.publish(ThermalState(host="edge", rung=rungs[0]))
+    )
+    health.publish(MachineHealth(machine_id="pump_1", tier=MachineHealth.TIER_INSPECT))
+    plans.publish(Plan(version=70_000))
+    client = ModbusTcpClient("127.0.0.1", port=bench.modbus_port)
+    assert client.connect()
+
+    def over_modbus() -> list[int]:
+        words = client.read_input_registers(12, count=4).registers
+        known: list[int] = client.read_input_registers(51, count=3).registers
+        return [*words, *known]
+
+    graph.until(lambda: over_modbus() == [2, 3, 1, 4464, 1, 1, 1], "all three over Modbus")
+
+    async def over_opcua() -> list[Any]:
+        async with Client(f"opc.tcp://127.0.0.1:{bench.opcua_port}/shopfloor") as opcua:
+            index = await opcua.get_namespace_index("urn:shopfloor:plc")
+            names = ("rung", "maintenance_tier", "plan_version", "rung_known", "plan_known")
+            nodes = [opcua.get_node(ua.NodeId(f"plc1.{name}", index)) for name in names]
+            return [await node.read_value() for node in nodes]
+
+    wanted = [2, 3, 70_000, True, True]
+    graph.until(lambda: bench.beside(lambda: run(over_opcua())) == wanted, "all over OPC UA")
+    graph.until(lambda: bench.pictures[-1].rung == 2, "the rung in the picture")
+    picture = bench.pictures[-1]
+    assert (picture.maintenance_tier, picture.plan_version) == (3, 70_000)
+    timer.cancel()
+    graph.node.destroy_publisher(plans)
+    graph.until(
+        lambda: over_modbus() == [255, 3, 0, 0, 0, 1, 0],
+        "a silent watchdog and a gone scheduler are not known",
+    )
+    graph.until(lambda: bench.pictures[-1].rung == 255, "the same in the picture")
+    assert bench.pictures[-1].plan_version == 0
+    client.close()

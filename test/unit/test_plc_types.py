@@ -14,6 +14,8 @@ from shopfloor.ros.interfaces import INTERFACES, Kind
 pytest.importorskip("shopfloor_msgs", reason="the message types are not built here")
 
 STRING_MAX, LIST_MAX = 254, 64
+NOT_PASSED_ON = {"heartbeat", "machine_health", "plan"}
+"""Of a machine's health and of the plan, a PLC is told one number each (`plc/conditions.py`)."""
 
 
 def message(name: str) -> Any:
@@ -25,7 +27,7 @@ def plc_facing() -> Iterator[str]:
     """What plc_bridge publishes, reads and calls by the interface table, each with its halves."""
     for row in INTERFACES:
         if row.kind is Kind.TOPIC and "shopfloor_msgs" in row.type:
-            if row.key != "heartbeat" and "plc_bridge" in (*row.servers, *row.clients):
+            if row.key not in NOT_PASSED_ON and "plc_bridge" in (*row.servers, *row.clients):
                 yield row.type
         elif row.kind is Kind.SERVICE and "plc_bridge" in row.clients:
             yield f"{row.type}_Request"

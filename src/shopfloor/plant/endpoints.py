@@ -35,6 +35,8 @@ _ASKED_FOR = {
     ("inspector", "camera"): "camera",
     ("quality_gate", "camera"): "cameras",
     ("line_state", "host"): "hosts",
+    ("plc_bridge", "host"): "hosts",
+    ("plc_bridge", "machine"): "machines",
     ("scheduler", "host"): "thermal_machines",
     ("scheduler", "machine"): "health_machines",
 }

@@ -18,11 +18,12 @@ from rclpy.client import Client
 from rclpy.guard_condition import GuardCondition
 from rclpy.task import Future
 from rclpy.timer import Timer
-from shopfloor_msgs.msg import LineState, PlcPicture
+from shopfloor_msgs.msg import LineState, MachineHealth, PlcPicture, ThermalState
 from shopfloor_msgs.srv import PackMLCommand
 
 from shopfloor.plant.paths import config_folder
 from shopfloor.plant.problems import PlantError
+from shopfloor.plc.conditions import Conditions, Known
 from shopfloor.plc.links import PlcLinks
 from shopfloor.plc.mapping import PlcMapping
 from shopfloor.plc.mapping_file import load_mapping
@@ -32,12 +33,14 @@ from shopfloor.plc.picture import HEARTBEAT_WRAP, Bridge, HeartbeatWatch, Link, 
 from shopfloor.plc.port import Call, Port, Reply, unanswered
 from shopfloor.ros.commands import Reason
 from shopfloor.ros.diagnostics import Level, Status
-from shopfloor.ros.interfaces import INTERFACES, Kind
+from shopfloor.ros.interfaces import INTERFACES, Kind, interface
 from shopfloor.ros.main import run_node
 from shopfloor.ros.node import NodeError, ShopfloorNode
 
 _TOPICS = {row.key: row.kind is Kind.TOPIC for row in INTERFACES}
 _AGAIN_NS = 500_000_000
+_LOOK_NS = 100_000_000
+"""How often the rungs and tiers are summed up; they change slowly, and cycles may be short."""
 
 
 @dataclass(eq=False)
@@ -82,6 +85,7 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
         self._pending: list[_Pending] = []
         for key in {*mapping.keys, "line_state", "part_verdict"}:
             self.subscription(key, partial(self._on_message, key))
+        self._follow_conditions()
         services = {command.service for command in mapping.commands} | {"packml_command"}
         self._callers = {service: self.client(service) for service in services}
         self._pictures = self.publisher("plc_picture", plc=mapping.plc)
@@ -108,6 +112,22 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
         """Forget the PLC."""
         self.diagnostics.remove("plc")
         self._wake = None
+
+    def _follow_conditions(self) -> None:
+        params = self.params
+        self._conditions = Conditions(
+            params.hosts,
+            params.machines,
+            thermal_silent_s=params.thermal_silent_s,
+            health_silent_s=params.health_silent_s,
+        )
+        for host in params.hosts:
+            self.subscription("thermal_state", partial(self._on_thermal, host), host=host)
+        for machine in params.machines:
+            self.subscription("machine_health", partial(self._on_health, machine), machine=machine)
+        row = interface("plan")
+        self._plans = self.raw_subscription(row, row.resolve(), self._conditions.plan)
+        self._known, self._looked_ns = Known(), 0
 
     def _load(self) -> PlcMapping:
         path = Path(self.params.mapping).expanduser()
@@ -149,6 +169,12 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
         self._latest[key] = message
         if key == "part_verdict":
             self._verdicts.add(message.part_id, message)
+
+    def _on_thermal(self, host: str, message: ThermalState) -> None:
+        self._conditions.thermal(host, message.rung, self.steady_ns())
+
+    def _on_health(self, machine: str, message: MachineHealth) -> None:
+        self._conditions.health(machine, message.tier, self.steady_ns())
 
     def _take(self) -> None:
         while not self._heard.empty():
@@ -238,7 +264,10 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
             what, why = self._refusals.get()
             self.fault(what, why)
         self._judge(self._watch.link(now))
-        bridge = Bridge(self._cycle, self._safe, int(self._link), self._cycle)
+        if now - self._looked_ns >= _LOOK_NS:
+            self._looked_ns = now
+            self._known = self._conditions.known(now, self._plans.get_publisher_count)
+        bridge = Bridge(self._cycle, self._safe, int(self._link), self._cycle, **vars(self._known))
         self._links.update(self._picture.values(self._latest, bridge))
         for name, why in self._picture.broken.items():
             self.fault("plc point", f"{name}: {why}")
@@ -285,6 +314,9 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
             line_state=line.state,
             line_mode=line.mode,
             stop_reason=line.stop_reason,
+            rung=self._known.rung,
+            maintenance_tier=self._known.maintenance_tier,
+            plan_version=self._known.plan_version,
         )
         # What a PLC that stalls brought last is no longer true.
         alive = self._link is Link.OK
@@ -308,6 +340,7 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
             "connections": connections,
             "cycle": self._cycle,
             "safe state": self._safe,
+            **vars(self._known),
         }
         if self._link is Link.OK:
             return Status(Level.OK, "the PLC's heartbeat moves", values)

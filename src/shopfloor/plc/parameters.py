@@ -28,3 +28,22 @@ class PlcBridgeParameters(BaseParameters):
         ge=0.1,
         le=60.0,
     )
+    hosts: tuple[str, ...] = param(
+        (),
+        "Hosts whose ladder rung the PLC is told, the highest of all, by name in the plant file.",
+    )
+    machines: tuple[str, ...] = param(
+        (), "Machines whose maintenance tier the PLC is told, the highest of all."
+    )
+    thermal_silent_s: float = param(
+        2.0, "The rung of a host that has not reported for so long is not known.", unit="s",
+        ge=1.0, le=60.0,
+    )  # fmt: skip
+    health_silent_s: float = param(
+        60.0,
+        "The tier of a machine that has not reported for so long is not known; longer than the "
+        "monitor's window.",
+        unit="s",
+        ge=1.0,
+        le=3600.0,
+    )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from shopfloor.plc.conditions import RUNG_UNKNOWN
 from shopfloor.plc.mapping import PlcMapping, Point
 from shopfloor.plc.values import Kind, Value, to_plc
 
@@ -66,6 +67,12 @@ class Bridge:
     safe_state: bool
     link: int
     cycle: int
+    rung: int = RUNG_UNKNOWN
+    rung_known: bool = False
+    maintenance_tier: int = 0
+    maintenance_known: bool = False
+    plan_version: int = 0
+    plan_known: bool = False
 
 
 _UNKNOWN: dict[Kind, Value] = {
