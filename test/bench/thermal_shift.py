@@ -108,23 +108,35 @@ def board_of(seed: int) -> BoardSpec:
 
 
 def run_shift(
-    seed: int, length_s: float, *, watchdog: bool, fan_fails_at_s: float = math.inf
+    seed: int,
+    length_s: float,
+    *,
+    watchdog: bool,
+    fan_fails_at_s: float = math.inf,
+    tachometer: bool = True,
 ) -> Shift:
     """One shift of board `seed`; odd boards have sensors of whole degrees."""
     spec = board_of(seed)
     with tempfile.TemporaryDirectory(dir=_memory()) as folder:
-        return _Run(seed, spec, length_s, watchdog, Path(folder)).run(fan_fails_at_s)
+        run = _Run(seed, spec, length_s, watchdog, Path(folder), tachometer)
+        return run.run(fan_fails_at_s)
 
 
 class _Run:
     def __init__(
-        self, seed: int, spec: BoardSpec, length_s: float, watchdog: bool, root: Path
+        self,
+        seed: int,
+        spec: BoardSpec,
+        length_s: float,
+        watchdog: bool,
+        root: Path,
+        tachometer: bool,
     ) -> None:
         self.spec, self.length_s = spec, length_s
         self.dice = random.Random(seed)
         self.plant = ThermalPlant(spec)
         coarse = {"resolution_celsius": 1.0, "noise_celsius": 0.25} if seed % 2 else {}
-        self.tree = BoardTree(root, self.plant, seed=seed, **coarse)
+        self.tree = BoardTree(root, self.plant, seed=seed, tachometer=tachometer, **coarse)
         self.rungs = PARAMETERS.rungs()
         self.out = Shift(f"board {seed}", length_s, spec.trip_celsius)
         guard = spec.trip_celsius - PARAMETERS.guard_celsius

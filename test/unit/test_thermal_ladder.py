@@ -263,3 +263,24 @@ def test_parameters_that_make_no_ladder_are_refused(values: dict[str, object], k
 def test_the_default_ladder_is_one() -> None:
     params = build(ThermalWatchdogParameters, {})
     assert [rung.name for rung in params.rungs()] == ["full", "half rate", "hold"]
+
+
+def test_a_fan_that_stands_still_is_a_reason_long_before_the_heat_is() -> None:
+    """Steps are announced as soon as the one before is taken, and still come a dwell apart."""
+    slope, turns, stands = 0.08, Board(88.0), Board(88.0)
+    stands.evidence = Evidence(fan_stands=True)
+    for board in (turns, stands):
+        board.run(30.0)
+        board.run(60.0, slope=slope)
+    assert stands.steps and stands.state.text.startswith("the fan stands still")
+    assert not turns.steps or stands.steps[0][0] < turns.steps[0][0] - 10.0
+    at_s, _, rung = stands.steps[0]
+    assert at_s - stands.announced_s[rung] >= 10.0
+
+
+def test_a_fan_that_stands_on_a_cool_board_costs_nothing() -> None:
+    board = Board(50.0)
+    board.evidence = Evidence(fan_stands=True)
+    board.run(300.0)
+    assert board.state.rung == 0
+    assert board.state.next_rung == 0

@@ -69,6 +69,37 @@ def test_a_jetson_is_read_whole(tmp_path: Path) -> None:
     assert bench.verdict.deciding.sensor.limit_celsius == SPEC.trip_celsius
 
 
+def test_a_fan_that_is_driven_and_does_not_turn_is_seen(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.run(1.0)
+    assert not bench.verdict.board.fan_stands
+    bench.plant.fan_works = False
+    bench.run(1.0)
+    assert bench.verdict.board.fan_stands
+    assert bench.verdict.board.fan_percent == 0.0
+    bench.plant.fan_works = True
+    bench.run(1.0)
+    assert not bench.verdict.board.fan_stands
+
+
+def test_a_fan_beside_its_own_tachometer(tmp_path: Path) -> None:
+    """The kernel's own name: fan1_input in the folder of pwm1."""
+    folder = tmp_path / "sys" / "class" / "hwmon" / "hwmon0"
+    folder.mkdir(parents=True)
+    for name, text in (("name", "pwmfan"), ("pwm1", "128"), ("fan1_input", "2100")):
+        (folder / name).write_text(text)
+    board = Board(tmp_path)
+    assert board.read().fan_percent == pytest.approx(50.2, abs=0.1)
+    (folder / "fan1_input").write_text("0")
+    assert board.read().fan_stands and board.read().fan_percent == 0.0
+    (folder / "pwm1").write_text("0")
+    assert not board.read().fan_stands, "it is off by command"
+    (folder / "fan1_input").unlink()
+    (folder / "pwm1").write_text("128")
+    board.discover()
+    assert board.read().fan_percent == pytest.approx(50.2, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("kind", "fault"),
     [("offline", Fault.OFFLINE), ("zero", Fault.OFFLINE), ("absurd", Fault.ABSURD),

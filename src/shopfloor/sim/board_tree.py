@@ -20,6 +20,7 @@ from shopfloor.sim.thermal_plant import ThermalPlant
 ZONES = ("cpu-thermal", "gpu-thermal", "soc0-thermal", "tj-thermal", "board-thermal")
 FAULT_KINDS = ("offline", "zero", "absurd", "missing", "frozen", "hung")
 _CONSTANT = {"offline": "-256000", "zero": "0", "absurd": "999000"}
+_FAN_RPM = 4000.0
 _TOP_CLOCK_HZ = 1_300_500_000
 _POWER_MODES = "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=2 NAME=MODE_30W >\n"
 
@@ -27,7 +28,8 @@ _POWER_MODES = "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=2 NAME=MODE_30W
 class BoardTree:
     """Writes a plant into files.
 
-    resolution_celsius: step of the sensors; noise_celsius: their standard deviation.
+    resolution_celsius: step of the sensors; noise_celsius: their standard deviation. tachometer:
+    whether the fan tells how fast it turns, beside how it is driven.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class BoardTree:
         *,
         resolution_celsius: float = 0.03125,
         noise_celsius: float = 0.15,
+        tachometer: bool = True,
         seed: int = 1,
     ) -> None:
         self._root = folder
         self._plant = plant
         self._resolution = resolution_celsius
         self._noise = noise_celsius
+        self._tachometer = tachometer
         self._dice = random.Random(seed)
         self._offsets = {zone: self._dice.uniform(-1.5, 0.0) for zone in ZONES}
         self._faults: dict[str, str] = {}
@@ -86,7 +90,9 @@ class BoardTree:
         self._write(self._gpu / "cur_freq", str(int(plant.clock * _TOP_CLOCK_HZ)))
         self._write(self._gpu / "device" / "load", str(round(1000 * plant.load)))
         self._write(self._hwmon / "hwmon0" / "curr1_input", str(round(plant.power_w / 19.0 * 1000)))
-        self._write(self._hwmon / "hwmon1" / "pwm1", str(round(255 * plant.fan)))
+        self._write(self._hwmon / "hwmon1" / "pwm1", str(round(255 * plant.fan_drive)))
+        if self._tachometer:
+            self._write(self._hwmon / "hwmon3" / "rpm", str(round(_FAN_RPM * plant.fan)))
         self._write(self._hwmon / "hwmon2" / "oc1_event_cnt", str(self.over_current_events))
         status = self._root / "var" / "lib" / "nvpmodel" / "status"
         self._write(status, f"pmode:{self.power_mode:04d}")
@@ -117,7 +123,7 @@ class BoardTree:
         for number, kind in enumerate(("pwm-fan", "gpu-throttle")):
             self._write(self._thermal / f"cooling_device{number}" / "type", kind)
             self._write(self._thermal / f"cooling_device{number}" / "cur_state", "0")
-        for number, name in enumerate(("ina3221", "pwmfan", "soctherm_oc")):
+        for number, name in enumerate(("ina3221", "pwmfan", "soctherm_oc", "pwm_tach")):
             self._write(self._hwmon / f"hwmon{number}" / "name", name)
         self._write(self._hwmon / "hwmon0" / "in1_label", "VDD_IN")
         self._write(self._hwmon / "hwmon0" / "in1_input", "19000")

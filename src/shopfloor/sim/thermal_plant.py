@@ -133,9 +133,14 @@ class ThermalPlant:
         return self.spec.throttle_clock if self.is_throttled else 1.0
 
     @property
+    def fan_drive(self) -> float:
+        """Share of full speed that the fan is asked for."""
+        return self.spec.fan(self.die_celsius)
+
+    @property
     def fan(self) -> float:
-        """Share of full speed."""
-        return self.spec.fan(self.die_celsius) if self.fan_works else 0.0
+        """Share of full speed at which it turns."""
+        return self.fan_drive if self.fan_works else 0.0
 
     @property
     def latency_ms(self) -> float:

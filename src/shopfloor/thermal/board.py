@@ -2,7 +2,8 @@
 
 Jetsons are read where NVIDIA's documentation says that they show it (Jetson Linux Developer Guide,
 "Platform Power and Performance"): `oc*_event_cnt` and the INA3221 rails under hwmon, the fan under
-`pwmfan`, the mode in nvpmodel's status file. No package of theirs is needed.
+`pwmfan`, the mode in nvpmodel's status file. No package of theirs is needed. A tachometer is
+`fan1_input` beside the fan's `pwm1`, or `rpm` in a folder of its own on NVIDIA's kernels.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ class Throttle(IntFlag):
 class BoardReading:
     """NaN, None or empty: this board does not tell, or it cannot be read.
 
-    clock fractions: 0..1 of the highest clock. gpu_load: 0..1. cooling: 0..1, how far the
-    strongest cooling device that slows something down is engaged.
+    clock fractions: 0..1 of the highest clock. gpu_load: 0..1. fan_percent: of its full speed, as
+    it is driven, but 0 where a tachometer says that it stands still. fan_stands: it does, though
+    it is driven.
     """
 
     cpu_clock_fraction: float = math.nan
@@ -48,6 +50,7 @@ class BoardReading:
     gpu_load: float = math.nan
     over_current_events: int | None = None
     fan_percent: float = math.nan
+    fan_stands: bool = False
     power_w: float = math.nan
     power_mode: str = ""
     throttle: Throttle | None = None
@@ -79,6 +82,10 @@ class Board:
         self._over_current = [p for h in hwmons for p in numbered(h, "oc[0-9]*_event_cnt")]
         fans = [h / "pwm1" for h in hwmons if read_text(h / "name") == "pwmfan"]
         self._fan = next(iter(fans), None)
+        tachometers = [h / "rpm" for h in hwmons]
+        if self._fan is not None:
+            tachometers.insert(0, self._fan.with_name("fan1_input"))
+        self._tachometer = next((path for path in tachometers if path.exists()), None)
         self._rails = _find_rails([h for h in hwmons if read_text(h / "name") == "ina3221"])
         self._cooling = [
             (read_text(folder / "type"), folder)
@@ -92,12 +99,14 @@ class Board:
         """All of it, now."""
         throttle, slowed_by = self._throttle()
         gpu_clock, gpu_load = self._gpu()
+        fan_percent, fan_stands = self._fan_speed()
         return BoardReading(
             cpu_clock_fraction=self._cpu_fraction(),
             gpu_clock_fraction=gpu_clock,
             gpu_load=gpu_load,
             over_current_events=self._events(),
-            fan_percent=read_number(self._fan).number / 2.55 if self._fan else math.nan,
+            fan_percent=fan_percent,
+            fan_stands=fan_stands,
             power_w=self._power_w(),
             power_mode=self._power_mode(),
             throttle=throttle,
@@ -133,6 +142,14 @@ class Board:
         counts = [read_number(path) for path in self._over_current]
         known = [int(value.number) for value in counts if value.fault is Fault.NONE]
         return sum(known) if known else None
+
+    def _fan_speed(self) -> tuple[float, bool]:
+        """Per cent of full speed, and whether it stands still although it is driven."""
+        if self._fan is None:
+            return math.nan, False
+        driven = read_number(self._fan).number / 2.55
+        turns = self._tachometer is None or read_number(self._tachometer).number != 0.0
+        return (driven, False) if turns else (0.0, driven > 0.0)
 
     def _power_w(self) -> float:
         watts = 0.0

@@ -141,10 +141,17 @@ class Ladder:
         return ""
 
     def _reason_to_step_down(self, evidence: Evidence) -> tuple[Cause, str] | None:
+        settings = self.settings
+        ahead_s, least, why = settings.act_ahead_s, settings.min_confidence, ""
+        if evidence.fan_stands:
+            # Without a fan one rung is seldom enough, and each takes a dwell; the first one does
+            # not wait until it is certain how hot it will be.
+            ahead_s, why = ahead_s + 2.0 * settings.dwell_s, "the fan stands still; "
+            least = least if self.state.rung else 0.0
         for zone in evidence.zones:
-            text = self._forecast_text(zone)
+            text = self._forecast_text(zone, ahead_s, least)
             if text:
-                return Cause.THERMAL, text
+                return Cause.THERMAL, why + text
         if self.state.rung < self.settings.slow_rung:
             if evidence.slow_clocks:
                 return Cause.CLOCKS, evidence.slow_clocks
@@ -154,20 +161,19 @@ class Ladder:
             return Cause.LATENCY, evidence.latency
         return None
 
-    def _forecast_text(self, zone: ZoneOutlook) -> str:
-        settings, forecast = self.settings, zone.forecast
-        guard = zone.limit_celsius - settings.guard_celsius
+    def _forecast_text(self, zone: ZoneOutlook, ahead_s: float, least_confidence: float) -> str:
+        guard, forecast = zone.limit_celsius - self.settings.guard_celsius, zone.forecast
         if math.isnan(guard):
             return ""
-        if forecast is None or forecast.confidence < settings.min_confidence:
+        if forecast is None or forecast.confidence < least_confidence:
             if zone.celsius >= guard:
                 return f"{zone.name} at {zone.celsius:.1f} C, limit {zone.limit_celsius:g} C"
             return ""
         seconds = forecast.seconds_to(guard)
-        if seconds > settings.act_ahead_s:
+        if seconds > ahead_s:
             return ""
         # What cools is left to cool: the last step works.
-        if forecast.at(settings.act_ahead_s) < min(guard, forecast.temperature - 0.1):
+        if forecast.at(ahead_s) < min(guard, forecast.temperature - 0.1):
             return ""
         if seconds > 0.0:
             return f"{zone.name} at {zone.celsius:.1f} C, {guard:g} C forecast in {seconds:.0f} s"
@@ -189,7 +195,7 @@ class Ladder:
         due_s = max(now_s + settings.notice_s, self._stepped_s + settings.dwell_s)
         if cause is Cause.LATENCY:  # the promise is broken already
             due_s = max(now_s, self._stepped_s + settings.dwell_s)
-        if due_s - now_s > settings.notice_s + 1e-6:
+        if due_s - now_s > settings.notice_s + 1e-6 and not evidence.fan_stands:
             self._explain(cause, text)
             return
         state.next_rung, state.next_at_s = state.rung + 1, due_s

@@ -405,6 +405,8 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         ]
         if full:
             return Status(Level.WARN, ", ".join(full), values)
+        if board.fan_stands:
+            return Status(Level.WARN, "the fan stands still although it is driven", values)
         if math.isnan(load.disk_used_percent):
             return Status(Level.WARN, f"no disk at {self.params.disk_folder}", values)
         return Status(Level.OK, f"CPU {load.cpu_percent:.0f} %", values)

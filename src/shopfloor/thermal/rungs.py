@@ -71,14 +71,16 @@ class Evidence:
     """What is known now.
 
     sensors_lost: why the sensors cannot carry full speed, empty: they can. throttled: what slows
-    the board down, in words. over_current: the board counted new events. slow_clocks, power_mode,
-    latency: what is wrong, in words, and empty where nothing is.
+    the board down, in words. over_current: the board counted new events. fan_stands: it does,
+    though it is driven. slow_clocks, power_mode, latency: what is wrong, in words, and empty where
+    nothing is.
     """
 
     zones: Sequence[ZoneOutlook] = ()
     sensors_lost: str = ""
     throttled: str = ""
     over_current: bool = False
+    fan_stands: bool = False
     slow_clocks: str = ""
     power_mode: str = ""
     latency: str = ""

@@ -35,6 +35,9 @@ _LEFT_CELSIUS = 2.0
 
 _LATENCY_HOLD_S = 3.0
 _CLOCKS_HOLD_S = 2.0
+_FAN_HOLD_S = 1.5
+"""A fan that is switched on takes a moment to turn."""
+
 _OVER_CURRENT_SHOWN_S = 5.0
 
 
@@ -207,6 +210,7 @@ class Watchdog:
         self._events: int | None = None
         self._event_s = -math.inf
         self._slow_since_s: float | None = None
+        self._fan_stands_since_s: float | None = None
 
     def decide(self, now_s: float, seen: Observation | None) -> Verdict:
         """The rung from what was seen last; an observation that is too old counts as none."""
@@ -228,6 +232,7 @@ class Watchdog:
             sensors_lost=lost,
             throttled=_throttled(board),
             over_current=self._over_current(now_s, board),
+            fan_stands=self._fan_stands(now_s, board),
             slow_clocks=self._slow_clocks(now_s, board),
             power_mode=self._power_mode(board),
             latency=self._latency(now_s, p99_ms),
@@ -258,6 +263,14 @@ class Watchdog:
             self._events = events
         throttled = board.throttle is not None and Throttle.OVER_CURRENT in board.throttle
         return throttled or now_s - self._event_s < _OVER_CURRENT_SHOWN_S
+
+    def _fan_stands(self, now_s: float, board: BoardReading) -> bool:
+        if not board.fan_stands:
+            self._fan_stands_since_s = None
+            return False
+        if self._fan_stands_since_s is None:
+            self._fan_stands_since_s = now_s
+        return now_s - self._fan_stands_since_s >= _FAN_HOLD_S
 
     def _slow_clocks(self, now_s: float, board: BoardReading) -> str:
         least = self._settings.min_clock_fraction
