@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,17 @@ import numpy as np
 from shopfloor.demo import report_plots
 from shopfloor.demo.floor import MachineHealthSeen, PlanSeen
 from shopfloor.demo.tally import Part, Tally
+from shopfloor.ros.html_page import image, table, write_page
 from shopfloor.scheduling import gantt
 
 _STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;
-  color:#1b1f24}
-h1{margin-bottom:.1em} .sub{color:#57606a;margin-top:0}
 .tiles{display:flex;flex-wrap:wrap;gap:12px;margin:1.2em 0}
 .tile{border:1px solid #d0d7de;border-radius:8px;padding:.6em 1em;min-width:8.5em}
 .tile b{display:block;font-size:1.7em}
-table{border-collapse:collapse;margin:.6em 0 1.4em}
-td,th{padding:.25em .8em;border-bottom:1px solid #d0d7de;text-align:left}
-td.n{text-align:right;font-variant-numeric:tabular-nums}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(270px,1fr));gap:14px}
-figure{margin:0} figure img{width:100%;border-radius:6px} figcaption{font-size:.85em;color:#57606a}
+figcaption{font-size:.85em} .alarm{color:#b42318}
 .seen{position:relative} .seen svg{position:absolute;inset:0;width:100%}
 .seen rect{fill:none;stroke:#ff2bd6;stroke-width:4;stroke-dasharray:9 5}
-img.plot{width:100%} .alarm{color:#b42318}
 """
 
 
@@ -40,7 +33,6 @@ def write(path: Path, tally: Tally, summary: dict[str, Any], title: str) -> None
     others = [part for part in parts if not part.escaped]
     worst = sorted(others, key=lambda part: (part.verdict != "FAIL", part.part_id))
     body = [
-        f"<h1>{html.escape(title)}</h1>",
         f"<p class=sub>{'interrupted after ' if summary['interrupted'] else ''}"
         f"{summary['seconds']:g} s, first verdict after "
         f"{summary['started_to_first_verdict_s']} s</p>",
@@ -59,14 +51,9 @@ def write(path: Path, tally: Tally, summary: dict[str, Any], title: str) -> None
         "<h2>Processes</h2>",
         _processes(summary),
         "<h2>Over time</h2>",
-        f'<img class=plot alt="frame age, stage times, CPU" src="{report_plots.line(tally)}">',
+        image(report_plots.line(tally), "frame age, stage times, CPU", "png"),
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-        f"<style>{_STYLE}</style><body>{''.join(body)}</body></html>\n",
-        encoding="utf-8",
-    )
+    write_page(path, title, body, _STYLE)
 
 
 def _tiles(summary: dict[str, Any]) -> str:
@@ -103,7 +90,7 @@ def _truth(truth: dict[str, Any] | None) -> str:
         ("defects missed", truth["defects_missed"]),
         ("boxes where nothing is", truth["false_boxes"]),
     ]
-    return "<h2>Against the truth</h2>" + _table([[name, value] for name, value in rows])
+    return "<h2>Against the truth</h2>" + table([[name, value] for name, value in rows])
 
 
 def _detail(detail: dict[str, Any] | None) -> str:
@@ -114,14 +101,14 @@ def _detail(detail: dict[str, Any] | None) -> str:
     rows += [[f"parts {name}", count] for name, count in sorted(detail["refined"].items())]
     age = detail["age_ms"]
     rows.append(["exposure to answer, p50 and p99", f"{age['p50']:.0f} and {age['p99']:.0f} ms"])
-    return "<h2>Second look</h2>" + _table(rows)
+    return "<h2>Second look</h2>" + table(rows)
 
 
 def _reject_output(output: dict[str, int] | None) -> str:
     if output is None:
         return ""
     rows = [[name.replace("_", " "), count] for name, count in output.items()]
-    return "<h2>Reject output, by the verdict in force</h2>" + _table(rows)
+    return "<h2>Reject output, by the verdict in force</h2>" + table(rows)
 
 
 def _alarms(alarms: dict[str, int]) -> str:
@@ -152,11 +139,8 @@ def _machine(name: str, seen: MachineHealthSeen) -> str:
         ["baseline", f"{seen.baseline}, {seen.baseline_windows} windows"],
         ["tiers since", ", ".join(f"{tier} {at_s:g} s" for tier, at_s in first.items())],
     ]
-    plot = report_plots.machine(seen)
-    return (
-        f"<h2>Machine {html.escape(name)}</h2>{_table(rows)}"
-        f'<img class=plot alt="scores and tier of {html.escape(name)}" src="{plot}">'
-    )
+    plot = image(report_plots.machine(seen), f"scores and tier of {name}", "png")
+    return f"<h2>Machine {html.escape(name)}</h2>{table(rows)}{plot}"
 
 
 def _plan(plan: PlanSeen | None, events: dict[str, int]) -> str:
@@ -169,7 +153,7 @@ def _plan(plan: PlanSeen | None, events: dict[str, int]) -> str:
         ["utilisation", f"{100 * plan.utilisation:.1f} %"],
         ["happened", happened or "nothing"],
     ]
-    return f"<h2>Plan</h2>{_table(rows)}{gantt.chart(plan.problem, plan.assignments)}"
+    return f"<h2>Plan</h2>{table(rows)}{gantt.chart(plan.problem, plan.assignments)}"
 
 
 def _stations(summary: dict[str, Any]) -> str:
@@ -192,7 +176,7 @@ def _stations(summary: dict[str, Any]) -> str:
         "infer p50 ms",
         "drops",
     ]
-    return _table(rows, head)
+    return table(rows, head)
 
 
 def _processes(summary: dict[str, Any]) -> str:
@@ -201,20 +185,7 @@ def _processes(summary: dict[str, Any]) -> str:
          p["restarts"]]
         for p in summary["processes"]
     ]  # fmt: skip
-    return _table(rows, ["process", "nodes", "CPU % of a core", "memory MB", "restarts"])
-
-
-def _table(rows: list[list[Any]], head: list[str] | None = None) -> str:
-    top = "<tr>" + "".join(f"<th>{name}</th>" for name in head) + "</tr>" if head else ""
-    lines = []
-    for row in rows:
-        cells = []
-        for value in row:
-            number = isinstance(value, (int, float)) or str(value).replace(".", "").isdigit()
-            kind = " class=n" if number else ""
-            cells.append(f"<td{kind}>{html.escape(str(value))}</td>")
-        lines.append("<tr>" + "".join(cells) + "</tr>")
-    return f"<table>{top}{''.join(lines)}</table>"
+    return table(rows, ["process", "nodes", "CPU % of a core", "memory MB", "restarts"])
 
 
 def _figure(part: Part, show_truth: bool = False) -> str:
@@ -222,8 +193,10 @@ def _figure(part: Part, show_truth: bool = False) -> str:
     truth = f" (truth: {known})" if known else ""
     why = html.escape(part.reasons[0] if part.reasons else "")
     name = html.escape(part.part_id)
-    seen = _picture(name, part.picture) + (_truth_boxes(part) if show_truth else "")
-    pictures = f"<div class=seen>{seen}</div>" + _picture(f"score map of {name}", part.score_map)
+    seen = image(part.picture, part.part_id) + (_truth_boxes(part) if show_truth else "")
+    pictures = f"<div class=seen>{seen}</div>"
+    if part.score_map:
+        pictures += image(part.score_map, f"score map of {part.part_id}")
     verdict = f"{part.verdict} {part.refinement}".strip()
     return (
         f"<figure>{pictures}<figcaption><b>{verdict}</b> {name}{truth}<br>{why}"
@@ -247,9 +220,3 @@ def _truth_boxes(part: Part) -> str:
         for _, _, x1, y1, x2, y2 in part.defects
     )
     return f'<svg viewBox="0 0 {width} {height}">{boxes}</svg>'
-
-
-def _picture(name: str, jpeg: bytes) -> str:
-    if not jpeg:
-        return ""
-    return f'<img alt="{name}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'

@@ -1,20 +1,18 @@
-"""The plots of the demo's report, each a PNG as data URL."""
+"""The plots of the demo's report, each a PNG."""
 
 from __future__ import annotations
-
-import base64
-import io
 
 from matplotlib.figure import Figure
 
 from shopfloor.demo.floor import MachineHealthSeen
 from shopfloor.demo.tally import Tally
+from shopfloor.ros.html_page import png
 
 _TIERS = ("UNKNOWN", "NORMAL", "LOG", "INSPECT", "WORK_ORDER")
 _BLUE, _RED, _GREY = "#1f5f99", "#c0392b", "#57606a"
 
 
-def line(tally: Tally) -> str:
+def line(tally: Tally) -> bytes:
     """Frame age over time, stage times and CPU."""
     figure = Figure(figsize=(13, 4), layout="constrained")
     age, stages, cpu = figure.subplots(1, 3)
@@ -41,10 +39,10 @@ def line(tally: Tally) -> str:
     usage = tally.usage
     cpu.barh([u.process for u in usage], [u.cpu_percent for u in usage], color=_GREY)
     cpu.set(title="CPU, % of one core", xlabel="%")
-    return _url(figure)
+    return png(figure)
 
 
-def machine(seen: MachineHealthSeen) -> str:
+def machine(seen: MachineHealthSeen) -> bytes:
     """Both scores with their thresholds, and the tier, over the seconds since the start."""
     figure = Figure(figsize=(13, 3.2), layout="constrained")
     act, watch, tier = figure.subplots(1, 3, sharex=True)
@@ -62,10 +60,4 @@ def machine(seen: MachineHealthSeen) -> str:
     tier.step(at_s, levels, where="post", color=_RED)
     tier.set_yticks(range(len(_TIERS)), [name.replace("_", " ") for name in _TIERS])
     tier.set(title="Tier", xlabel="s", ylim=(-0.3, len(_TIERS) - 0.7))
-    return _url(figure)
-
-
-def _url(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return png(figure)

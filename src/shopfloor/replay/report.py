@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import math
 from collections import Counter, defaultdict
@@ -17,18 +16,12 @@ from shopfloor.replay.comparison import Comparison, Difference
 from shopfloor.replay.fields import Value
 from shopfloor.replay.player import Played
 from shopfloor.replay.topics import row_of
+from shopfloor.ros import html_page
 
 MAX_ROWS = 40
 MAX_PICTURES = 60
 
-_STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;
-  color:#1b1f24}
-table{border-collapse:collapse;margin:.6em 0 1.4em}
-td,th{padding:.2em .8em;border-bottom:1px solid #d0d7de;text-align:left;vertical-align:top}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:14px}
-figure{margin:0} figure img{width:100%;border-radius:6px} figcaption{color:#57606a}
-"""
+_STYLE = ".pair{display:grid;grid-template-columns:1fr 1fr;gap:14px}"
 
 
 def table(found: Comparison, limit: int = MAX_ROWS) -> Table:
@@ -67,32 +60,26 @@ def write_page(
 ) -> None:
     """The page at `path`; pictures come from the two bags, where they have them."""
     body = [
-        f"<h1>{html.escape(title)}</h1>",
         f"<p>{len(found.differences)} differences in {found.compared.total()} messages; "
         f"{found.at_the_edges} at the ends of the bag left out. "
         f"{played.seconds:.1f} s replayed in {played.wall_s:.1f} s. "
         f"Hash of the outputs: <code>{played.total_hash}</code></p>",
         "<h2>By node and field</h2>",
-        _rows(
-            ("node", "topic", "field", "differences", "parts"),
+        html_page.table(
             [(n, t, f, str(p.total()), str(len(p))) for (n, t, f), p in
              _by_field(found.differences)],
+            ("node", "topic", "field", "differences", "parts"),
         ),
         "<h2>By time and part</h2>",
-        _rows(
-            ("time", "part", "node", "field", "in the bag", "now"),
+        html_page.table(
             [(_clock(d.stamp_ns), d.part, d.node, d.field, text(d.before), text(d.now))
              for d in found.differences[:1000]],
+            ("time", "part", "node", "field", "in the bag", "now"),
         ),
         "<h2>Pictures of parts that differ: in the bag, now</h2>",
         _pictures(found.differences, before, now),
     ]  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-        f"<style>{_STYLE}</style><body>{''.join(body)}</body></html>\n",
-        encoding="utf-8",
-    )
+    html_page.write_page(path, title, body, _STYLE)
 
 
 def _by_field(
@@ -103,14 +90,6 @@ def _by_field(
         field = "".join(c for c in d.field if not c.isdigit()).replace("[]", "")
         counts[d.node, d.topic, field][d.part] += 1
     return sorted(counts.items(), key=lambda item: -item[1].total())
-
-
-def _rows(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in names)
-    lines = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{head}</tr>{lines}</table>"
 
 
 def _pictures(differences: Sequence[Difference], before: Path, now: Path) -> str:
@@ -153,7 +132,7 @@ def _of_stamps(bag: Path, stamps: Mapping[int, str]) -> dict[int, bytes]:
 def _picture(data: bytes | None) -> str:
     if data is None:
         return "<p>no picture here</p>"
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+    return html_page.image(data, "")
 
 
 def _clock(stamp_ns: int) -> str:

@@ -155,7 +155,7 @@ def _tariff(problem: Problem, begin: int, span: int, x: Place) -> list[str]:
         fill = f"hsl({130 - 110 * share:.0f} 55% {88 - 12 * share:.0f}%)"
         title = f"{window.label} {window.value:g} per kWh"
         parts.append(_rect(left, 24, right - left, 16, fill, title))
-        if right - left > 60:
+        if right - left > 6 * len(title):
             parts.append(f"<text x={left + 5:.1f} y=36>{html.escape(title)}</text>")
     if parts:
         parts.append("<text x=4 y=36 class=axis>tariff</text>")

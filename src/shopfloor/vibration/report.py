@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import math
 import textwrap
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from shopfloor.ros import html_page
 from shopfloor.vibration.bearing import EnvelopeAnalyser
 from shopfloor.vibration.features import FeatureExtractor, Layout
 from shopfloor.vibration.machines import Machine
@@ -28,12 +27,7 @@ _FAULT_COLOURS = {"BPFO": "#c62828", "BPFI": "#6a1b9a", "2xBSF": "#00838f", "FTF
 _HARMONICS = 3
 
 _STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;
-  color:#1b1f24}
-h1{margin-bottom:.1em} .sub{color:#57606a;margin-top:0} img{width:100%}
 .tier{display:inline-block;color:#fff;border-radius:6px;padding:.15em .7em;font-weight:600}
-table{border-collapse:collapse;margin:.6em 0 1.4em}
-td,th{padding:.25em .8em;border-bottom:1px solid #d0d7de;text-align:left}
 pre{background:#f6f8fa;padding:.8em;border-radius:6px;white-space:pre-wrap}
 """
 
@@ -101,24 +95,11 @@ def _headline(figure: Figure, story: Story) -> None:
 
 def write(figure: Figure, story: Story, path: Path) -> tuple[Path, Path]:
     """The page and a PNG beside it; returns both paths."""
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=110)
-    png = path.with_suffix(".png")
-    png.parent.mkdir(parents=True, exist_ok=True)
-    png.write_bytes(image.getvalue())
-    source = base64.b64encode(image.getvalue()).decode()
-    title = f"Machine {story.machine_id}"
-    body = [
-        f"<h1>{html.escape(title)}</h1>",
-        _summary(story),
-        f'<img alt="waveform, spectra, trend" src="data:image/png;base64,{source}">',
-    ]
-    page = path.with_suffix(".html")
-    page.write_text(
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-        f"<style>{_STYLE}</style><body>{''.join(body)}</body></html>\n",
-        encoding="utf-8",
-    )
+    plot = html_page.png(figure)
+    page, png = path.with_suffix(".html"), path.with_suffix(".png")
+    picture = html_page.image(plot, "waveform, spectra, trend", "png")
+    html_page.write_page(page, f"Machine {story.machine_id}", [_summary(story), picture], _STYLE)
+    png.write_bytes(plot)
     return page, png
 
 
@@ -127,10 +108,7 @@ def _summary(story: Story) -> str:
     if health is None:
         return "<p>No health was published.</p>"
     tier = int(health.tier)
-    rows = "".join(
-        f"<tr><td>{html.escape(c.text)}</td><td>{100 * c.share:.0f} %</td></tr>"
-        for c in health.contributions[:6]
-    )
+    rows = [(c.text, f"{100 * c.share:.0f} %") for c in health.contributions[:6]]
     text = (
         f'<p><span class=tier style="background:{_TIER_COLOURS[tier]}">{TIERS[tier]}</span> '
         f"{html.escape(health.reason)}</p>"
@@ -139,7 +117,7 @@ def _summary(story: Story) -> str:
         f"{health.baseline_windows} windows</p>"
     )
     if rows:
-        text += f"<table><tr><th>what changed most</th><th>share</th></tr>{rows}</table>"
+        text += html_page.table(rows, ("what changed most", "share"))
     if health.work_order:
         text += f"<h2>Draft of a work order</h2><pre>{html.escape(health.work_order)}</pre>"
     return text
