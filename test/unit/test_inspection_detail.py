@@ -12,7 +12,7 @@ from tiny_model import build_onnx, picture, write_package
 
 from shopfloor.inspection.crops import CropLimits, cut_crops
 from shopfloor.inspection.detail import Examiner, Outcome, size_of
-from shopfloor.inspection.detail_queue import DetailQueue
+from shopfloor.inspection.detail_queue import DetailQueue, WorkTime
 from shopfloor.inspection.detections import Detections
 from shopfloor.inspection.engines import EngineOptions, load_engine
 from shopfloor.inspection.model import load_model_package
@@ -156,6 +156,23 @@ def test_what_could_not_be_answered_in_time_is_not_begun() -> None:
     assert queue.expire(100, work_ns=50) == ["a"]
     assert queue.expire(10**18) == ["b"]
     assert len(queue) == 1 and queue.counts["late"] == 2
+
+
+def test_a_slow_start_does_not_refuse_for_ever() -> None:
+    """The first takes 5 s as the machine starts, all others 0.2 s, and each has 3 s."""
+    work_time, queue = WorkTime(), DetailQueue[int](9)
+    budget_ns, answered, refused = 3_000_000_000, 0, 0
+    assert work_time.expected_ns == 0
+    for number in range(40):
+        queue.put(number, budget_ns, 0)
+        late = queue.expire(0, work_time.expected_ns)
+        work_time.refused(len(late))
+        refused += len(late)
+        if queue.take() is not None:
+            work_time.took(200.0 if answered else 5000.0)
+            answered += 1
+    assert 0 < refused < 10 and answered == 40 - refused
+    assert work_time.expected_ns == 200_000_000
 
 
 def test_repeats_are_known_and_their_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from shopfloor.inspection import messages
 from shopfloor.inspection.detail import Examination, Examiner, Outcome, not_examined
 from shopfloor.inspection.detail_messages import CropError, Place, detail_result, place
 from shopfloor.inspection.detail_parameters import DetailInspectorParameters
-from shopfloor.inspection.detail_queue import DetailQueue, Waiting
+from shopfloor.inspection.detail_queue import DetailQueue, Waiting, WorkTime
 from shopfloor.inspection.engines import Engine, EngineError, EngineOptions
 from shopfloor.inspection.model import load_model_package
 from shopfloor.inspection.parity import open_engine
@@ -57,7 +56,7 @@ class DetailInspectorNode(ShopfloorNode[DetailInspectorParameters]):
         self._queue: DetailQueue[SuspectCrop] = DetailQueue(capacity)
         self._busy = False
         self._answers: Counter[str] = Counter()
-        self._examined_ms = Rolling()
+        self._work_time = WorkTime()
         self._age_ms = Rolling()
 
     # Lifecycle ----------------------------------------------------------------------------------
@@ -148,8 +147,9 @@ class DetailInspectorNode(ShopfloorNode[DetailInspectorParameters]):
     def _pump(self) -> None:
         if not self.is_active or self._worker is None:
             return
-        work_ns = 0 if math.isnan(self._typical_ms) else int(self._typical_ms * 1e6)
-        for crop in self._queue.expire(self.now_ns(), work_ns):
+        late = self._queue.expire(self.now_ns(), self._work_time.expected_ns)
+        self._work_time.refused(len(late))
+        for crop in late:
             self._refuse(crop, "late: it could not be answered by its deadline")
         if self._busy:
             return
@@ -157,10 +157,6 @@ class DetailInspectorNode(ShopfloorNode[DetailInspectorParameters]):
         if waiting is not None:
             self._busy = True
             self._worker.put(waiting)
-
-    @property
-    def _typical_ms(self) -> float:
-        return self._examined_ms.percentile(50)
 
     # On the worker's thread ---------------------------------------------------------------------
 
@@ -192,7 +188,7 @@ class DetailInspectorNode(ShopfloorNode[DetailInspectorParameters]):
         if examination.outcome is Outcome.NOT_EXAMINED:
             self.fault(examination.reason.partition(":")[0], examination.reason)
         else:
-            self._examined_ms.add((done.finished_ns - done.started_ns) / 1e6)
+            self._work_time.took((done.finished_ns - done.started_ns) / 1e6)
         waited_ms = max((done.started_ns - waiting.arrived_ns) / 1e6, 0.0)
         self._publish(waiting.item, answer, {"queue": waited_ms, **examination.stages_ms})
         self._pump()
@@ -219,7 +215,7 @@ class DetailInspectorNode(ShopfloorNode[DetailInspectorParameters]):
             "engine": f"{origin.engine.name} {origin.engine.precision}",
             "waiting": len(queue),
             "oldest_ms": queue.oldest_ms(self.steady_ns()),
-            "examined_p50_ms": self._typical_ms,
+            "examined_p50_ms": self._work_time.taken_ms.percentile(50),
             "age_p50_ms": self._age_ms.percentile(50),
             "age_p99_ms": self._age_ms.percentile(99),
             **{f"answer {name}": count for name, count in self._answers.items()},
@@ -229,7 +225,7 @@ class DetailInspectorNode(ShopfloorNode[DetailInspectorParameters]):
             return Status(Level.STALE, "not active", values)
         if queue.counts["full"] or queue.counts["late"]:
             return Status(Level.WARN, "crops were not examined for lack of time", values)
-        return Status(Level.OK, f"{self._examined_ms.count} crops examined", values)
+        return Status(Level.OK, f"{self._work_time.taken_ms.count} crops examined", values)
 
 
 def _criteria(params: DetailInspectorParameters, fail: float, suspect: float) -> Criteria:

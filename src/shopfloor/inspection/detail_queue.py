@@ -8,6 +8,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from shopfloor.ros.timing import Rolling
+
 T = TypeVar("T")
 
 REMEMBERED = 4096
@@ -21,6 +23,33 @@ class Waiting(Generic[T]):
     item: T
     deadline_ns: float
     arrived_ns: int
+
+
+class WorkTime:
+    """How long the next item will take, from those before: the median of their times.
+
+    What is refused because of it teaches nothing, so a slow start would refuse for ever: with each
+    refusal it is believed a tenth less, until one is tried again.
+    """
+
+    def __init__(self) -> None:
+        self.taken_ms = Rolling()
+        self._refused = 0
+
+    def took(self, taken_ms: float) -> None:
+        """One was done, in so many milliseconds."""
+        self.taken_ms.add(taken_ms)
+        self._refused = 0
+
+    def refused(self, count: int) -> None:
+        """So many were not tried."""
+        self._refused += count
+
+    @property
+    def expected_ns(self) -> int:
+        """Nanoseconds; 0 before the first."""
+        typical_ms = self.taken_ms.percentile(50)
+        return 0 if math.isnan(typical_ms) else int(typical_ms * 1e6 * 0.9**self._refused)
 
 
 class DetailQueue(Generic[T]):
