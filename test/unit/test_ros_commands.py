@@ -124,6 +124,22 @@ def test_a_crash_leaves_doubt_and_no_second_act(tmp_path: Path) -> None:
     assert two is not None and two.reason is Reason.IN_DOUBT
 
 
+def test_tidying_up_keeps_the_log_short_and_forgets_nothing(tmp_path: Path) -> None:
+    path, log = tmp_path / "ledger.sqlite", tmp_path / "ledger.sqlite-wal"
+    ledger, acts = Ledger(path), []
+    sizes = []
+    for number in range(700):
+        carry_out(ledger, order(str(number)), acts)
+        ledger.tidy()
+        sizes.append(log.stat().st_size)
+    assert sizes[300] == sizes[-1], "what was moved makes room"
+    ledger.close()
+    again = Ledger(path)
+    for number in range(700):
+        assert carry_out(again, order(str(number)), acts).outcome is Outcome.DUPLICATE
+    assert len(acts) == 700 and not again.in_doubt
+
+
 def test_a_damaged_file_is_said(tmp_path: Path) -> None:
     path = tmp_path / "commands.sqlite"
     path.write_bytes(b"no database, " * 400)

@@ -168,7 +168,14 @@ class Commands:
             self._ledger.finish(order, answer, bytes(serialize_message(response)))
         except sqlite3.Error as error:
             node.fault("command ledger", f"no result recorded, the command is in doubt: {error}")
+        node.later(self._tidy)
         return answer
+
+    def _tidy(self) -> None:
+        try:
+            self._ledger.tidy()
+        except OSError as error:
+            self._node.fault("command ledger", str(error))
 
     def _record(self, order: Order, request: Any, answer: Answer) -> None:
         self._append(

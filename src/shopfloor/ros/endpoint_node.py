@@ -64,8 +64,8 @@ class EndpointNode(LifecycleNode):
         self._endpoints: list[tuple[Callable[[Any], Any], Any]] = []
         self._progress = NodeProgress(steady_ns)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._told: deque[str] = deque()
-        self._tell_soon = self.create_guard_condition(self._tell_now)
+        self._put_off: deque[Callable[[], None]] = deque()
+        self._soon = self.create_guard_condition(self._do_put_off)
 
     def now_ns(self) -> int:
         """ROS time in nanoseconds: for data."""
@@ -268,17 +268,25 @@ class EndpointNode(LifecycleNode):
         rclpy looks up who logs, which takes more of a service than the rest of it: an answer goes
         out first.
         """
-        self._told.append(text)
+
+        def write() -> None:
+            self.get_logger().info(text)
+
+        self.later(write)
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Run `work` on the executor thread once the present callback has ended, in order."""
+        self._put_off.append(work)
         if self._lock_step is not None:
-            self._tell_now()
+            self._do_put_off()
         else:
-            self._tell_soon.trigger()
+            self._soon.trigger()
 
     # Small things -----------------------------------------------------------------------------
 
-    def _tell_now(self) -> None:
-        while self._told:
-            self.get_logger().info(self._told.popleft())
+    def _do_put_off(self) -> None:
+        while self._put_off:
+            self._guarded(self._put_off.popleft(), "put off")()
 
     def _destroy_endpoints(self) -> None:
         for destroy, endpoint in reversed(self._endpoints):

@@ -182,9 +182,9 @@ class ShopfloorNode(EndpointNode, Generic[P]):
         if self._is_active:
             self._is_active = False
             self._attempt("stop", self.stop)
+        self._do_put_off()
         if self._is_configured:
             self._release()
-        self._tell_now()
 
     def _attempt(self, what: str, hook: Callable[[], None], keep_cause: bool = False) -> bool:
         try:
