@@ -44,8 +44,8 @@ _COARSE_CELSIUS = 0.3
 _MISFIT_CELSIUS = 0.03
 """No board is exactly one of two masses: what a fit may miss by anywhere."""
 
-_TRANSIENT_CELSIUS = 10.0
-_TRANSIENT_S = 10.0
+_TRANSIENT_CELSIUS = 7.0
+_TRANSIENT_S = 8.0
 _TRUSTED_MISFIT = 0.3**2
 _STEP_UNSURE_S = 3.0
 """How far off it may be right after a step, how fast that fades, how exactly its time is known."""

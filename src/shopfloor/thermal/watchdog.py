@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import math
-import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from shopfloor.thermal.nvml import GpuReading, Nvml
 from shopfloor.thermal.rungs import Evidence, LadderState, ZoneOutlook
 from shopfloor.thermal.sensors import Reading, Sensor, Sensors
 from shopfloor.thermal.sysfs import Fault
-from shopfloor.thermal.trust import TrustSettings, ZoneTrust, peers
+from shopfloor.thermal.trust import TrustSettings, ZoneTrust, median, peers
 
 CRITICAL_WITHIN_CELSIUS = 3.0
 _BOARD_PERIOD_S = 0.45
@@ -163,8 +162,7 @@ class Observer:
             self._forecasts[name] = now_s, forecast
         recent = self._recent.setdefault(name, deque(maxlen=3))
         recent.append(reading.celsius)
-        median = statistics.median(recent)
-        return Zone(reading.sensor, reading.celsius, Fault.NONE, now_s, median, forecast)
+        return Zone(reading.sensor, reading.celsius, Fault.NONE, now_s, median(recent), forecast)
 
 
 def _forecast_period_s(reading: Reading, forecast: Forecast | None) -> float:
