@@ -1,7 +1,7 @@
 """The thermal watchdog against a simulated board: shift, forecast, sensor faults, cost.
 
-./run bench thermal            about 8 minutes: a shift of an hour, five other boards
-./run bench thermal --quick    about 2 minutes: 20 minutes, one other board
+./run bench thermal            about 12 minutes: a shift of an hour, five other boards
+./run bench thermal --quick    about 4 minutes: 20 minutes, one other board
 
 Writes build/bench/thermal.json, thermal_shift.png, thermal_forecast.png and thermal.html.
 """
