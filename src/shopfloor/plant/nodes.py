@@ -102,7 +102,7 @@ _TYPES = (
         "scheduler",
         "shopfloor.scheduling.node:SchedulerNode",
         "shopfloor.scheduling.parameters:SchedulerParameters",
-        stage=20,
+        stage=25,
         meaning="Plans jobs on machines, repairs plans, dispatches.",
     ),
     NodeType(
