@@ -33,6 +33,13 @@ class Host:
         return Network(peers, self.addresses, self.towards)
 
 
+def join_watches() -> None:
+    """Wait until nobody looks for a way any more."""
+    for thread in threading.enumerate():
+        if thread.name == "network":
+            thread.join(LIMIT_S)
+
+
 @pytest.mark.parametrize(
     ("variables", "peers"),
     [
@@ -71,6 +78,8 @@ def test_a_start_waits_no_longer_than_it_was_told_and_no_longer_than_nothing_sto
     assert network.wait(lambda: True, LIMIT_S)
     assert network.wait(lambda: False, 0.0)
     assert not network.opened
+    host.running = frozenset({PLANT})
+    join_watches()
 
 
 def test_a_start_goes_on_when_the_way_opens() -> None:
@@ -101,9 +110,7 @@ def test_a_way_that_opens_later_is_seen() -> None:
     assert not network.opened
     host.running = frozenset({PLANT})
     assert seen.wait(LIMIT_S)
-    for thread in threading.enumerate():
-        if thread.name == "network":
-            thread.join(LIMIT_S)
+    join_watches()
     assert network.opened
 
 
