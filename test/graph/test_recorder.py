@@ -11,8 +11,17 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from harness import ACTIVE, Graph, statuses
 from rclpy.serialization import serialize_message
 from rosbags.highlevel import AnyReader
+from scheduler_shop import NODE, Shop
 from sensor_msgs.msg import Image
-from shopfloor_msgs.msg import Detection, InspectionResult, MachineHealth, PartVerdict
+from service_msgs.msg import ServiceEventInfo
+from shopfloor_msgs.msg import (
+    CommandResult,
+    Detection,
+    InspectionResult,
+    MachineHealth,
+    PartVerdict,
+)
+from shopfloor_msgs.srv import HoldJob
 from std_srvs.srv import Trigger
 
 from shopfloor.replay.bag import read, typestore
@@ -205,3 +214,53 @@ def test_a_killed_recorder_leaves_a_bag_to_be_repaired(graph: Graph, tmp_path: P
     child.wait()
     repair(tmp_path / "bag", tmp_path / "whole")
     assert results_in(tmp_path / "whole") == [f"p{i}" for i in range(20)]
+
+
+CALLS, OWN = "/hold_job/_service_event", f"{RECORDER}/cut_bag/_service_event"
+FEEDBACK, STATUS = "/plan_schedule/_action/feedback", "/plan_schedule/_action/status"
+
+
+def test_calls_and_goals_go_in(graph: Graph, tmp_path: Path) -> None:
+    shop = Shop(graph, tmp_path)
+    parameters = {"folder": str(tmp_path), "name": "bag", "service_events": "metadata"}
+    child = graph.start("recorder:recorder", parameters=parameters)
+    refused, why = graph.set(NODE, "service_events", "loud")
+    assert not refused and "'metadata'" in why
+    assert graph.set(NODE, "service_events", "contents") == (True, "")
+    file = tmp_path / "bag" / "bag.mcap"
+    goals: set[bytes] = set()
+
+    def recorded() -> bool:
+        # What is said before the recorder listens goes past: it is said again.
+        goal = shop.send(shop.plan_client, shop.goal(time_budget_s=0.1))
+        shop.result(goal)
+        goals.add(bytes(goal.goal_id.uuid))
+        shop.call("hold_job", HoldJob.Request(command=shop.command(), job_id="nobody's"))
+        graph.call(Trigger, f"{RECORDER}/cut_bag", Trigger.Request())
+        content = file.read_bytes()
+        return all(name.encode() in content for name in (CALLS, OWN, FEEDBACK, STATUS))
+
+    graph.until(recorded, "calls and goals on the disk")
+    last = HoldJob.Request(command=shop.command(command_id="the last call"), job_id="nobody's")
+    shop.call("hold_job", last)
+    graph.until(lambda: file.read_bytes().count(b"the last call") == 2, "both events of a call")
+    child.signal(signal.SIGINT)
+    assert child.wait() == 0
+    found: dict[str, list[Any]] = {CALLS: [], OWN: [], FEEDBACK: [], STATUS: []}
+    with AnyReader([tmp_path / "bag"]) as reader:
+        wanted = [c for c in reader.connections if c.topic in found]
+        for connection, _, data in reader.messages(wanted):
+            found[connection.topic].append(reader.deserialize(data, connection.msgtype))
+    asked, answered = found[CALLS][-2:]
+    assert asked.info.event_type == ServiceEventInfo.REQUEST_RECEIVED
+    assert answered.info.event_type == ServiceEventInfo.RESPONSE_SENT
+    assert asked.info.sequence_number == answered.info.sequence_number
+    assert asked.request[0].job_id == "nobody's" and not asked.response
+    result = answered.response[0].result
+    assert result.command_id == asked.request[0].command.command_id == "the last call"
+    assert result.reason == CommandResult.REASON_UNKNOWN_TARGET
+    assert found[OWN] and not any(m.request or m.response for m in found[OWN])
+    assert {bytes(m.goal_id.uuid) for m in found[FEEDBACK]} <= goals
+    assert any(m.feedback.stage for m in found[FEEDBACK])
+    status = {bytes(s.goal_info.goal_id.uuid) for m in found[STATUS] for s in m.status_list}
+    assert status & goals

@@ -111,12 +111,18 @@ def actual(graph: Graph, node: str, namespace: str) -> set[tuple[Kind, bool, str
         )
         for name, _ in names
     }
-    # The server of an action serves its three services and publishes its two topics.
-    return {
-        (Kind.ACTION, serves, name.partition("/_action/")[0]) if "/_action/" in name
-        else (kind, serves, name)
+    # The server of an action serves its three services and publishes its two topics; who only hears
+    # these, as a recorder does, is no client.
+    acts = {
+        (serves, name.partition("/_action/")[0])
         for kind, serves, name in found
-    }  # fmt: skip
+        if kind is Kind.SERVICE and "/_action/" in name
+    }
+    return {
+        (Kind.ACTION, serves, action) if (serves, action) in acts else (kind, serves, name)
+        for kind, serves, name in found
+        for action in (name.partition("/_action/")[0],)
+    }
 
 
 def test_every_endpoint_of_every_node_type_is_granted(graph: Graph, tmp_path: Path) -> None:

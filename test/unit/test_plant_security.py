@@ -112,6 +112,9 @@ def test_least_privilege_node_by_node() -> None:
         Kind.SERVICE, False, "/line_1/board_camera/set_parameters"
     )
     assert of["scheduler"].allows(Kind.ACTION, True, "/line_1/plan_schedule")
+    feedback = "/line_1/plan_schedule/_action/feedback"
+    assert of["recorder"].allows(Kind.TOPIC, False, feedback)
+    assert not of["recorder"].allows(Kind.ACTION, False, "/line_1/plan_schedule"), "it never calls"
     assert not of["board_inspector"].allows(Kind.TOPIC, True, "/line_1/hosts/jetson_1/thermal"), (
         "only the watchdog says how hot it is"
     )
@@ -119,6 +122,19 @@ def test_least_privilege_node_by_node() -> None:
     for one in of.values():
         assert not any(one.allows(Kind.TOPIC, True, name) for name in ("/x", "/line_1/x/y"))
         assert all("*" not in name.split("/")[1] for names in one.names.values() for name in names)
+
+
+@pytest.mark.parametrize("what", ["none", "contents"])
+def test_events_of_services_are_granted_where_they_are_on(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "plant.yaml"
+    text = f"gate: {{type: quality_gate, parameters: {{service_events: {what}}}}}"
+    path.write_text(
+        "plant: p\nhosts:\n  here: {hostname: '*', role: single}\n"
+        f"cells:\n  c:\n    nodes:\n      {text}\n"
+        "processes:\n  all: {host: here, nodes: [gate]}\n"
+    )
+    found = {end.name: end.serves for end in endpoints(load_plant(path)) if "/_" in end.name}
+    assert found == ({} if what == "none" else {"/c/parts/override/_service_event": True})
 
 
 def test_line_managers_of_all_hosts_hear_each_other() -> None:

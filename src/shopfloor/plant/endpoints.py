@@ -18,7 +18,7 @@ import yaml
 
 from shopfloor.plant.paths import config_folder
 from shopfloor.plant.plant_file import Node, Plant
-from shopfloor.ros.interfaces import BY_KEY, INTERFACES, Interface
+from shopfloor.ros.interfaces import BY_KEY, HIDDEN_TOPICS, INTERFACES, Interface
 from shopfloor.ros.recorded_topics import may_be_wanted, parse
 
 ANY = "*"
@@ -77,6 +77,11 @@ def _rows(node: Node) -> Iterator[tuple[Interface, bool]]:
             yield row, True
         if node.type in row.clients or row.key in asked:
             yield row, False
+    for row in HIDDEN_TOPICS:
+        if node.type in row.clients:
+            yield row, False
+        if node.type in row.servers and node.value("service_events") != "none":
+            yield row, True
 
 
 def _extra(node: Node) -> Iterable[Interface]:

@@ -32,6 +32,8 @@ from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from shopfloor.replay.hidden_types import correct_event_info, hidden_types, idl
+
 SAVE_PERIOD_S = 1.0
 """So much of a bag is lost when its process is killed, or the power fails."""
 
@@ -57,13 +59,18 @@ class Topic:
 
 
 def typestore(message_folders: Iterable[Path]) -> Typestore:
-    """The common ROS 2 types and the .msg files of `message_folders` (`.../PACKAGE/msg`)."""
+    """The common ROS 2 types and those of the packages of `message_folders` (`.../PACKAGE/msg`).
+
+    With what ROS makes of their .srv and .action files: `NAME_Event`, `NAME_FeedbackMessage`.
+    """
     store = get_typestore(Stores.ROS2_JAZZY)
+    correct_event_info(store)
     found: dict[str, Any] = {}
     for folder in message_folders:
         for path in sorted(folder.glob("*.msg")):
             name = f"{folder.parent.name}/msg/{path.stem}"
             found.update(get_types_from_msg(path.read_text(encoding="utf-8"), name))
+        found.update(hidden_types(folder.parent))
     store.register({name: fields for name, fields in found.items() if name not in store.types})
     return store
 
@@ -132,10 +139,14 @@ class BagFile:
     def _connection(self, topic: Topic) -> Connection:
         known = self._connections.get(topic.name)
         if known is None:
+            # The package writes .msg texts of its own, but not of types outside msg/.
+            is_hidden = "/msg/" not in topic.type
             known = self._writer.add_connection(
                 topic.name,
                 topic.type,
                 typestore=self._types,
+                msgdef=idl(self._types, topic.type) if is_hidden else None,
+                rihs01=self._types.hash_rihs01(topic.type) if is_hidden else None,
                 offered_qos_profiles=[qos_profile(topic.latched)],
             )
             self._connections[topic.name] = known

@@ -13,7 +13,7 @@ from shopfloor.replay.parameters import RecorderParameters
 from shopfloor.replay.recording import Plan, Recording
 from shopfloor.replay.rolling import SplitLimits
 from shopfloor.ros.diagnostics import Level, Status
-from shopfloor.ros.interfaces import INTERFACES, Interface, Qos
+from shopfloor.ros.interfaces import HIDDEN_TOPICS, INTERFACES, Interface, Qos
 from shopfloor.ros.main import run_node
 from shopfloor.ros.node import ShopfloorNode
 from shopfloor.ros.paths import message_folder
@@ -36,8 +36,11 @@ class RecorderNode(ShopfloorNode[RecorderParameters]):
 
     def setup(self) -> None:
         """Learn the types; look for topics twice a second."""
-        self._types = typestore([message_folder("shopfloor_msgs")])
-        self._patterns = [(row, self._pattern(row)) for row in INTERFACES if may_be_wanted(row)]
+        self._types = typestore(
+            [message_folder("shopfloor_msgs"), message_folder("std_srvs", "srv")]
+        )
+        rows = (*INTERFACES, *HIDDEN_TOPICS)
+        self._patterns = [(row, self._pattern(row)) for row in rows if may_be_wanted(row)]
         self._policies = {
             self.resolve_topic_name(topic): policy
             for topic, policy in parse(self.params.topics).items()

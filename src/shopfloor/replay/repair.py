@@ -18,6 +18,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from shopfloor.replay.bag import BagError, qos_profile
+from shopfloor.replay.hidden_types import types_of_idl
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ def _messages(files: list[Path], writer: Writer) -> Iterator[tuple[str, Connecti
 def _hash(schema: Schema) -> str:
     """Of the type's words: the hash itself stood in the metadata, which may be lost."""
     types = get_typestore(Stores.EMPTY)
-    found = get_types_from_msg(schema.data.decode(), schema.name)
+    text = schema.data.decode()
+    is_idl = schema.encoding == "ros2idl"
+    found = types_of_idl(text) if is_idl else get_types_from_msg(text, schema.name)
     types.register({name: fields for name, fields in found.items() if name not in types.types})
     return types.hash_rihs01(schema.name)
 

@@ -21,12 +21,13 @@ from rclpy.guard_condition import GuardCondition
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
 from rclpy.service import Service
+from rclpy.service_introspection import ServiceIntrospectionState
 from rclpy.subscription import Subscription
 from rclpy.time import Time
 from rclpy.timer import Timer
 
 from shopfloor.ros.diagnostics import Diagnostics
-from shopfloor.ros.interfaces import Interface, interface
+from shopfloor.ros.interfaces import Interface, Qos, interface
 from shopfloor.ros.lock_step import LockStep
 from shopfloor.ros.polling import OutOfWaitSet, polled_qos, take_waiting
 from shopfloor.ros.progress import NodeProgress
@@ -40,9 +41,17 @@ _LOG_AGAIN_NS = 5_000_000_000
 
 
 def message_type(interface_type: str) -> Any:
-    """The class of `package/msg/Name`, `package/srv/Name` or `package/action/Name`."""
+    """The class of `package/msg/Name`, `package/srv/Name` or `package/action/Name`.
+
+    Of `package/srv/Name_Event` and `package/action/Name_FeedbackMessage` too.
+    """
     package, kind, name = interface_type.split("/")
-    return getattr(importlib.import_module(f"{package}.{kind}"), name)
+    module = importlib.import_module(f"{package}.{kind}")
+    if kind == "srv" and name.endswith("_Event"):
+        return getattr(module, name.removesuffix("_Event")).Event
+    if kind == "action" and name.endswith("_FeedbackMessage"):
+        return getattr(module, name.removesuffix("_FeedbackMessage")).Impl.FeedbackMessage
+    return getattr(module, name)
 
 
 class EndpointNode(LifecycleNode):
@@ -62,6 +71,7 @@ class EndpointNode(LifecycleNode):
         self.diagnostics = Diagnostics(self.get_fully_qualified_name())
         self._logged_ns: dict[str, int] = {}
         self._endpoints: list[tuple[Callable[[Any], Any], Any]] = []
+        self._service_events = ServiceIntrospectionState.OFF
         self._progress = NodeProgress(steady_ns)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._put_off: deque[Callable[[], None]] = deque()
@@ -156,7 +166,20 @@ class EndpointNode(LifecycleNode):
 
         service = self.create_service(message_type(row.type), row.resolve(**names), answer)
         self._endpoints.append((self.destroy_service, service))
+        if self._service_events != ServiceIntrospectionState.OFF:
+            self._introspect(service)
         return service
+
+    def set_service_events(self, what: str) -> None:
+        """What services tell of each call: `none`, `metadata`, `contents`. Nothing in a replay."""
+        if self._lock_step is not None:
+            return
+        states = ServiceIntrospectionState
+        known = {"none": states.OFF, "metadata": states.METADATA, "contents": states.CONTENTS}
+        self._service_events = known[what]
+        for _, endpoint in self._endpoints:
+            if isinstance(endpoint, Service):
+                self._introspect(endpoint)
 
     def action(
         self,
@@ -292,6 +315,10 @@ class EndpointNode(LifecycleNode):
         for destroy, endpoint in reversed(self._endpoints):
             destroy(endpoint)
         self._endpoints.clear()
+
+    def _introspect(self, service: Service) -> None:
+        qos = publisher_qos(Qos.RESULTS)
+        service.configure_introspection(self.get_clock(), qos, self._service_events)
 
     def _stand_in(self, endpoint: Any) -> Any:
         assert self._lock_step is not None

@@ -7,6 +7,7 @@ No endpoint name is typed anywhere else. Nothing here needs ROS.
 from __future__ import annotations
 
 import string
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -234,6 +235,28 @@ INTERFACES: tuple[Interface, ...] = (
     replace(_service("replay_step", "{node}/replay_step", "shopfloor_msgs/srv/ReplayStep", "", "",
                      "One step of a replay; only in processes started for one."), servers=()),
 )  # fmt: skip
+
+
+def _hidden_topics() -> Iterator[Interface]:
+    for row in INTERFACES:
+        rows = []
+        if row.kind is Kind.SERVICE:
+            rows = [("events", "_service_event", f"{row.type}_Event", Qos.RESULTS)]
+        elif row.kind is Kind.ACTION:
+            feedback = f"{row.type}_FeedbackMessage"
+            rows = [
+                ("feedback", "_action/feedback", feedback, Qos.RESULTS),
+                ("status", "_action/status", "action_msgs/msg/GoalStatusArray", Qos.STATE),
+            ]
+        for key, name, type_, qos in rows:
+            yield _topic(
+                f"{row.key}_{key}", f"{row.name}/{name}", type_, qos,
+                " ".join(row.servers), "recorder", f"{key} of {row.name}",
+            )  # fmt: skip
+
+
+HIDDEN_TOPICS: tuple[Interface, ...] = tuple(_hidden_topics())
+"""What ROS itself publishes for services (where a node's `service_events` is on) and actions."""
 
 BY_KEY: dict[str, Interface] = {row.key: row for row in INTERFACES}
 

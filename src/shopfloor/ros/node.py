@@ -80,8 +80,9 @@ class ShopfloorNode(EndpointNode, Generic[P]):
             self,
             self.PARAMETERS,  # type: ignore[arg-type]
             may_change=lambda: not self._is_configured,
-            on_change=self.parameters_changed,
+            on_change=self._parameters_set,
         )
+        self.set_service_events(self.params.service_events)
         self.host = self.params.host_name or socket.gethostname()
         self._answer_illegal_transitions()
         self.diagnostics.add("state", self._state_status)
@@ -185,6 +186,11 @@ class ShopfloorNode(EndpointNode, Generic[P]):
         self._do_put_off()
         if self._is_configured:
             self._release()
+
+    def _parameters_set(self, old: P, new: P) -> None:
+        if new.service_events != old.service_events:
+            self.set_service_events(new.service_events)
+        self.parameters_changed(old, new)
 
     def _attempt(self, what: str, hook: Callable[[], None], keep_cause: bool = False) -> bool:
         try:

@@ -125,6 +125,13 @@ class BaseParameters:
     host_name: str = param(
         "", "Name of this host in the plant file; empty: the machine's host name.", read_only=True
     )
+    service_events: str = param(
+        "none",  # not "off", which is false in YAML
+        "What the node's services tell on NAME/_service_event of each call: nothing, who and when, "
+        "or also request and response.",
+        choices=("none", "metadata", "contents"),
+        live=True,
+    )
 
     def problems(self) -> list[ParameterProblem]:
         """What no single bound can say: values that don't fit each other, texts of a wrong form."""

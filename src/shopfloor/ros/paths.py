@@ -51,13 +51,15 @@ def model_folder(model: str) -> Path:
     )
 
 
-def message_folder(package: str) -> Path:
-    """The folder of a package's .msg files. Raises FileNotFoundError."""
+def message_folder(package: str, kind: str = "msg") -> Path:
+    """The folder of a package's .msg files (or of `srv`, `action`). Raises FileNotFoundError."""
     for prefix in filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)):
-        folder = Path(prefix) / "share" / package / "msg"
+        folder = Path(prefix) / "share" / package / kind
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(f"{package} is not built: no share/{package}/msg in AMENT_PREFIX_PATH")
+    raise FileNotFoundError(
+        f"{package} is not built: no share/{package}/{kind} in AMENT_PREFIX_PATH"
+    )
 
 
 def data_folder() -> Path:
