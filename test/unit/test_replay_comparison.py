@@ -149,6 +149,37 @@ def test_what_a_node_goes_through_as_it_starts_is_left_out(types: Any) -> None:
     assert [d.field for d in late.differences] == ["state", "state", "state, mode"]
 
 
+def test_of_plan_events_those_that_topics_cause_are_compared(types: Any) -> None:
+    def event(kind: int, machine: str, sequence: int) -> Any:
+        message = empty(types, "shopfloor_msgs/msg/PlanEvent")
+        message.kind, message.machine_id, message.sequence = kind, machine, sequence
+        return message
+
+    topic = "/cell/plan_events"
+    stop, made, by_hand = 4, 10, 1
+    before = [event(made, "", 1), event(by_hand, "press", 2), event(stop, "press", 3)]
+    found = run(before, [event(stop, "press", 1), event(made, "", 2), event(made, "", 3)], topic)
+    assert found.is_equal and found.compared.total() == 1
+    (d,) = run(before, [event(made, "", 1)], topic).differences
+    assert (d.part, d.field) == ("press", "message")
+    assert len(run(before, [event(stop, "oven", 1)], topic).differences) == 2
+
+
+def test_plans_of_a_search_by_the_clock_are_not_compared_and_named(types: Any) -> None:
+    def plan(version: int, sha256: str, solve_ms: float) -> Any:
+        message = empty(types, "shopfloor_msgs/msg/Plan")
+        message.version, message.plan_sha256, message.solve_ms = version, sha256, solve_ms
+        return message
+
+    topic = "/cell/plan"
+    in_moves = [plan(1, "a", 0.0), plan(2, "b", 0.0)]
+    assert run(in_moves, in_moves, topic).is_equal
+    (d,) = run(in_moves, [plan(1, "a", 0.0), plan(2, "c", 0.0)], topic).differences
+    assert (d.part, d.field) == ("2", "plan_sha256")
+    found = run([plan(1, "a", 800.0), plan(2, "b", 0.0)], in_moves, topic)
+    assert not found.differences and not found.is_equal and list(found.skipped) == [topic]
+
+
 def test_tolerance_is_absolute_or_relative() -> None:
     assert Tolerance(0.1).holds(1.0, 1.1 - 1e-9) and not Tolerance(0.1).holds(1.0, 1.2)
     assert Tolerance(0, 0.01).holds(1000.0, 1009.0) and not Tolerance(0, 0.01).holds(0.0, 0.1)

@@ -80,8 +80,11 @@ def compare(
             found.skipped[topic] = "not in the bag"
             continue
         rule = RULES.get(row.key, DEFAULT_RULE) if row is not None else DEFAULT_RULE
-        first = [_said(item, decode_before) for item in old[topic]]
-        second = [_said(item, decode_now) for item in new.get(topic, [])]
+        first = _wanted(rule, [_said(item, decode_before) for item in old[topic]])
+        second = _wanted(rule, [_said(item, decode_now) for item in new.get(topic, [])])
+        if rule.by_clock and any(_get(said.message, rule.by_clock) for said in first):
+            found.skipped[topic] = "its search ended by the clock, that of a replay does not"
+            continue
         if rule.changes:
             _compare_changes(found, topic, rule, first, second)
         else:
@@ -103,6 +106,11 @@ def _said(item: Recorded, decode: Decode) -> _Said:
     if header is None:
         return _Said(item.stamp_ns, item, message)
     return _Said(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec, item, message)
+
+
+def _wanted(rule: Rule, said: Sequence[_Said]) -> list[_Said]:
+    name, values = rule.only
+    return [item for item in said if not name or _get(item.message, name) in values]
 
 
 def _compare_messages(

@@ -18,9 +18,9 @@ from shopfloor.ros.parameters import ParameterError, build
 
 DRIVEN = (
     "inspector", "detail_inspector", "quality_gate", "vibration_monitor", "thermal_watchdog",
-    "line_state",
+    "line_state", "scheduler",
 )  # fmt: skip
-"""Types that a replay can drive: all that they hear is on topics, all they do follows from it."""
+"""Types that a replay can drive: what they do follows from topics. Commands are not in a bag."""
 
 
 class ReplayError(RuntimeError):
@@ -117,4 +117,6 @@ def _for_replay(node: Node, topics: Sequence[str], system_root: Path) -> dict[st
         return {"road": "image" if "image" in keys else "compressed"}
     if node.type == "thermal_watchdog":
         return {"system_root": str(system_root), "nvml": False}
+    if node.type == "scheduler":
+        return {"journal": ""}  # in the replay's own state folder: never the one of the plant
     return {}

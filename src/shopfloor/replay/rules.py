@@ -46,6 +46,9 @@ class Rule:
     tolerances: by path; what is not named is compared exactly, floats to their last bits of noise.
     changes: where it is set, messages are states that come by a timer. Only the succession of
         different values of these fields is compared, not each message.
+    only: a field and the values of it with which messages are compared; empty: all of them.
+    by_clock: a field above 0 in what was searched for until a clock said stop. With one of these in
+        the bag the topic is not compared: nothing could find the same again.
     """
 
     key: tuple[str, ...]
@@ -53,6 +56,8 @@ class Rule:
     tolerances: dict[str, Tolerance] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
+    only: tuple[str, tuple[int, ...]] = ("", ())
+    by_clock: str = ""
 
 
 FLOAT_NOISE = Tolerance(1e-9, 1e-5)
@@ -97,6 +102,13 @@ RULES: dict[str, Rule] = {
     ),
     "thermal_state": Rule(("host",), "host", changes=("rung", "next_rung", "cause")),
     "line_state": Rule(("line",), "line", changes=("state", "mode")),
+    "plan": Rule(("version",), "version", by_clock="solve_ms"),
+    # What the graph has caused: defect stops, thermal derates, maintenance. Other events are of
+    # commands, which are not in a bag, or of plans, which are compared themselves.
+    "plan_events": Rule(
+        ("kind", "machine_id"), "machine_id", only=("kind", (2, 3, 4)),
+        ignored=("header.stamp", "sequence", "text"),
+    ),
 }  # fmt: skip
 
 DEFAULT_RULE = Rule(("header.stamp",), "header.frame_id")

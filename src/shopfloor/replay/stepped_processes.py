@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -84,7 +85,7 @@ class RemoteNode:
         return list(from_messages(response.outputs))
 
     def is_ready(self, start_ns: int) -> bool:
-        """Whether it is active; learns what it listens to."""
+        """Whether it is active; learns what it listens to. What it has to say comes later."""
         if not self._client.service_is_ready():
             return False
         self.begin((), start_ns)
@@ -104,6 +105,7 @@ class SteppedProcesses:
     """The processes from `start` to `close`.
 
     folder: for their parameters, logs and state. start_ns: ROS time at which their clocks stand.
+    state: a state folder that they begin with; they write to a copy of it.
     """
 
     def __init__(
@@ -120,12 +122,13 @@ class SteppedProcesses:
         self._folder = folder
         self._start_ns = start_ns
         self._pictures = pictures
+        self._state = state
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = {
             "ROS_DOMAIN_ID": str(domain_id),
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
             "ROS_LOG_DIR": str(folder / "log"),
-            "SHOPFLOOR_STATE_DIR": str(state or folder / "state"),
+            "SHOPFLOOR_STATE_DIR": str(folder / "state"),
             "PYTHONHASHSEED": "0",
         }
         self._pipe: tuple[int, int] | None = None
@@ -183,6 +186,8 @@ class SteppedProcesses:
             self._pipe = None
 
     def _start(self) -> None:
+        if self._state is not None:
+            shutil.copytree(self._state, self._folder / "state")
         self._pipe = os.pipe()
         for spec in self._specs:
             self._start_process(spec, self._pipe[0])

@@ -77,6 +77,11 @@ class EndpointNode(LifecycleNode):
         self._put_off: deque[Callable[[], None]] = deque()
         self._soon = self.create_guard_condition(self._do_put_off)
 
+    @property
+    def is_stepped(self) -> bool:
+        """Whether a replay drives the node: nothing may depend on how fast the computer is."""
+        return self._lock_step is not None
+
     def now_ns(self) -> int:
         """ROS time in nanoseconds: for data."""
         if self._lock_step is not None:

@@ -308,8 +308,9 @@ class ShopfloorNode(EndpointNode, Generic[P]):
         response.active = self._is_active
         if self._is_active:
             until_ns = int(Time.from_msg(request.until).nanoseconds)
-            outputs = lock_step.run(list(from_messages(request.inputs)), until_ns)
-            response.outputs = [fill(ReplayMessage(), item) for item in outputs]
+            if until_ns > lock_step.now_ns:  # else it was only asked whether it is there
+                outputs = lock_step.run(list(from_messages(request.inputs)), until_ns)
+                response.outputs = [fill(ReplayMessage(), item) for item in outputs]
             response.next_timer = self.stamp(lock_step.next_timer_ns)
         response.listens, response.publishes = lock_step.listens, lock_step.publishes
         return response

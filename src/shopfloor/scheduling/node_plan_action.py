@@ -145,7 +145,7 @@ class PlanAction:
         self, problem: Any, budget_s: float, base: StoredPlan | None, stability: float, stay: bool
     ) -> Request:
         """A request; stay: keep close to the base, which is its start as well."""
-        request = Request(problem, budget_s, self._guard.trigger)
+        request = Request(problem, budget_s, self._guard.trigger, in_moves=self._node.is_stepped)
         if base is not None:
             request.base_version = base.version
             request.base = Base(base.assignments, stability if stay else 0.0)

@@ -2,13 +2,17 @@
 
 `solve` runs rules in this process, then starts the search in processes of their own that cancel and
 deadline really end. Every plan that it hands out has passed the independent checker, and is never
-worse than the hint that it was given.
+worse than the hint that it was given. A replay asks for so many moves instead of seconds: then the
+search is local search on this thread, and the same inputs give the same plan on every run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import os
+import random
 import selectors
 import subprocess
 import sys
@@ -21,6 +25,7 @@ from pathlib import Path
 from shopfloor.scheduling.bound import objective_bound
 from shopfloor.scheduling.checker import check
 from shopfloor.scheduling.decoder import Candidate, Decoder, Schedule
+from shopfloor.scheduling.local_search import Found, improve
 from shopfloor.scheduling.model import Base, Model
 from shopfloor.scheduling.objective import Score
 from shopfloor.scheduling.problem import Assignment, Constraint, Problem, changed_fraction
@@ -88,13 +93,21 @@ def solve(
     cancel: threading.Event | None = None,
     processes: int = 2,
     seed: int = 1,
+    moves: int | None = None,
 ) -> Solution:
     """Plan a validated problem within `budget_s` seconds.
 
     hint: a plan that the result is not worse than, where it is valid. base: the plan to stay close
     to; keep_base: start from its repair. on_incumbent: called with every better plan, the first one
     after milliseconds. cancel: when set, the best so far is returned within a tenth of a second.
+    moves: this takes the place of `budget_s`: rules and so many moves of local search, without
+    CP-SAT, on this thread and without a clock: work takes no time (0: rules alone).
     """
+    if moves is not None:
+        run = _Run(problem, base, on_incumbent, clock=lambda: 0.0)
+        run.rules(hint, keep_base)
+        run.search_moves(moves, cancel or threading.Event(), seed)
+        return run.solution
     run = _Run(problem, base, on_incumbent)
     run.rules(hint, keep_base)
     if run.solution.best is None and budget_s > 0:
@@ -111,9 +124,14 @@ def solve(
 
 class _Run:
     def __init__(
-        self, problem: Problem, base: Base | None, on_incumbent: Callable[[Incumbent], None]
+        self,
+        problem: Problem,
+        base: Base | None,
+        on_incumbent: Callable[[Incumbent], None],
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        self._began = time.monotonic()
+        self._clock = clock or time.monotonic
+        self._began = self._clock()
         self.problem = problem
         self.base = base
         self.decoder = Decoder(Model(problem, base))
@@ -123,19 +141,19 @@ class _Run:
 
     def elapsed(self) -> float:
         """Seconds since the start."""
-        return time.monotonic() - self._began
+        return self._clock() - self._began
 
     def rules(self, hint: tuple[Assignment, ...], keep_base: bool) -> None:
         """The plans that take milliseconds: repair, hint, each rule."""
-        began = time.monotonic()
+        began = self._clock()
         if keep_base and self.base is not None:
             self._try("repair", repair(self.decoder, self.base.assignments))
         if hint:
             candidate = self.decoder.candidate_of(hint)
             if candidate is not None:
                 self._try("hint", candidate)
-        self.solution.stages_ms["repair"] = 1000 * (time.monotonic() - began)
-        began = time.monotonic()
+        self.solution.stages_ms["repair"] = 1000 * (self._clock() - began)
+        began = self._clock()
         best: tuple[tuple[int, float], str, Schedule] | None = None
         for rule in RULES:
             schedule = self._try(rule, dispatch(self.decoder.model, rule))
@@ -143,7 +161,7 @@ class _Run:
             if best is None or rank > best[0]:
                 best = (rank, rule, schedule)
         assert best is not None
-        self.solution.stages_ms["rules"] = 1000 * (time.monotonic() - began)
+        self.solution.stages_ms["rules"] = 1000 * (self._clock() - began)
         self.solution.baseline_rule = best[1]
         if not best[0][0]:
             plan = self.decoder.assignments(best[2])
@@ -186,6 +204,24 @@ class _Run:
         )
         self._on_incumbent(self.solution.best)
         return True
+
+    def search_moves(self, moves: int, cancel: threading.Event, seed: int) -> None:
+        """Local search on this thread until so many moves are tried, one proves best, or cancel."""
+        start = None if self._hint is None else self.decoder.candidate_of(self._hint[1])
+        if start is None:
+            return
+        tried = itertools.count()
+
+        def count() -> float:
+            return math.inf if self.solution.proven or cancel.is_set() else next(tried)
+
+        def better(found: Found) -> None:
+            plan = self.decoder.assignments(found.schedule)
+            self._offer(f"{ANNEAL}, {moves} moves", plan, found.schedule.rank)
+
+        found = Found(start, self.decoder.decode(start))
+        improve(self.decoder, found, random.Random(seed), moves, better, count)
+        self.solution.cancelled = cancel.is_set()
 
     def search(self, budget_s: float, cancel: threading.Event, processes: int, seed: int) -> None:
         """Processes that search until the budget is spent, one proves the best, or cancel."""
