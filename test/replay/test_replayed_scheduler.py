@@ -32,7 +32,7 @@ from shopfloor.scheduling.problem_file import from_data
 from shopfloor.scheduling.solver import solve
 from shopfloor.sim.orders import factory
 
-LIMIT_S = 200.0
+LIMIT_S = 280.0
 """Some seconds on two idle cores; only a replay that hangs ends here."""
 pytestmark = pytest.mark.timeout(LIMIT_S + 20.0)
 
