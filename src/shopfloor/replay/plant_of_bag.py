@@ -20,7 +20,7 @@ DRIVEN = (
     "inspector", "detail_inspector", "quality_gate", "vibration_monitor", "thermal_watchdog",
     "line_state", "scheduler",
 )  # fmt: skip
-"""Types that a replay can drive: what they do follows from topics. Commands are not in a bag."""
+"""Types that a replay can drive: what they do follows from topics. It repeats no commands."""
 
 
 class ReplayError(RuntimeError):

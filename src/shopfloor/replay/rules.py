@@ -104,7 +104,7 @@ RULES: dict[str, Rule] = {
     "line_state": Rule(("line",), "line", changes=("state", "mode")),
     "plan": Rule(("version",), "version", by_clock="solve_ms"),
     # What the graph has caused: defect stops, thermal derates, maintenance. Other events are of
-    # commands, which are not in a bag, or of plans, which are compared themselves.
+    # commands, which a replay does not repeat, or of plans, which are compared themselves.
     "plan_events": Rule(
         ("kind", "machine_id"), "machine_id", only=("kind", (2, 3, 4)),
         ignored=("header.stamp", "sequence", "text"),
