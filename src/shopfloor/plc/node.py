@@ -249,6 +249,7 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
     def _tick(self) -> None:
         if self._links is None:
             return
+        self._take()  # a signal from another thread that got lost costs a cycle, no more
         now = self.steady_ns()
         self._cycle = (self._cycle + 1) % HEARTBEAT_WRAP
         self._watch.connected(self._links.connections > 0)
