@@ -7,16 +7,13 @@ replay in lock-step takes as long as it takes.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from replay_command import LIMIT_S, replay
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("shopfloor_msgs.msg", reason="the message types are not built")
@@ -32,8 +29,6 @@ from shopfloor.scheduling.problem_file import from_data
 from shopfloor.scheduling.solver import solve
 from shopfloor.sim.orders import factory
 
-LIMIT_S = 280.0
-"""Some seconds on two idle cores; only a replay that hangs ends here."""
 pytestmark = pytest.mark.timeout(LIMIT_S + 20.0)
 
 START_NS = 1_760_000_000_000_000_000
@@ -101,34 +96,15 @@ def write(path: Path, text: str, *sources: Iterator[Recorded]) -> None:
     assert not bag.error
 
 
-def replay(bag: Path, *arguments: str) -> tuple[int, str, dict[str, Any]]:
-    """Exit code, output and data of the command line."""
-    file = bag.parent / "replay.json"
-    file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "shopfloor.replay", "run", str(bag), "--json", str(file)]
-    done = subprocess.run(
-        [*command, *arguments],
-        cwd=bag.parent,
-        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert file.exists(), done.stdout
-    return done.returncode, done.stdout, json.loads(file.read_text(encoding="utf-8"))
-
-
 def test_a_repair_is_the_same_at_each_replay_and_another_stability_weight_is_found(
     tmp_path: Path,
 ) -> None:
     text = plant(tmp_path)
     write(tmp_path / "health", text, health())
     said = tmp_path / "said"
-    code, output, one = replay(tmp_path / "health", "--output", str(said))
-    assert code == 0, output
-    assert one["inputs"] == {HEALTH: 2 * SECONDS}
+    one = replay(tmp_path / "health", tmp_path, "--output", str(said))
+    assert one.code == 0, one.output
+    assert one.data["inputs"] == {HEALTH: 2 * SECONDS}
     assert not (tmp_path / "of_the_plant.sqlite").exists(), "a replay wrote the plant's journal"
 
     types = typestore([message_folder("shopfloor_msgs")])
@@ -151,16 +127,17 @@ def test_a_repair_is_the_same_at_each_replay_and_another_stability_weight_is_fou
     golden = tmp_path / "golden"
     with BagReader(said) as reader:
         write(golden, text, health(), reader.messages())
-    code, output, data = replay(golden, "--compare")
-    assert code == 0, output
-    assert set(data["hashes"]) == {PLAN, EVENTS}
-    assert data["hashes"] == one["hashes"]
-    assert data["differences"] == []
-    assert data["compared"] == {PLAN: 3, EVENTS: 1}
+    two = replay(golden, tmp_path, "--compare")
+    assert two.code == 0, two.output
+    assert set(two.data["hashes"]) == {PLAN, EVENTS}
+    assert two.data["hashes"] == one.data["hashes"]
+    assert two.data["differences"] == []
+    assert two.data["compared"] == {PLAN: 3, EVENTS: 1}
 
-    code, output, data = replay(golden, "--compare", "--set", "scheduler.stability_weight=0.0")
-    assert code == 1, output
-    found = {(d["node"].rpartition("/")[2], d["part"]) for d in data["differences"]}
+    change = ("--set", "scheduler.stability_weight=0.0")
+    changed = replay(golden, tmp_path, "--compare", *change)
+    assert changed.code == 1, changed.output
+    found = {(node, part) for node, part, _ in changed.differences()}
     assert found == {("scheduler", str(better.version))}, "the first plan and the stop are the same"
-    fields = {d["field"] for d in data["differences"]}
+    fields = {field for _, _, field in changed.differences()}
     assert {"plan_sha256", "score.changed_fraction"} <= fields
