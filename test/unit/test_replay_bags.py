@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from mcap.reader import make_reader
 
-from shopfloor.replay.bag import BagError, BagWriter, Topic, is_in_use, typestore
+from shopfloor.replay.bag import BagError, BagFile, BagWriter, Topic, is_in_use, typestore
 from shopfloor.replay.bag_reader import BagReader
 from shopfloor.replay.cli import main
 from shopfloor.replay.repair import repair
@@ -70,6 +71,21 @@ def test_a_bag_of_a_killed_writer_is_whole_but_for_its_last_second(tmp_path: Pat
     found = texts(tmp_path / "whole")
     assert found == list(range(len(found)))
     assert 0 < len(found) == saved.counts["/a/string"]
+
+
+def test_saving_where_a_chunk_has_just_ended_leaves_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shopfloor.replay.bag.SAVE_PERIOD_S", 0.0)
+    bag = BagFile(tmp_path / "bag", typestore([]))
+    for n, size in enumerate((10, 2_000_000, 2_000_000, 10), start=1):
+        bag.write(STRING, n, string(" " * size))
+    bag.close()
+    with (tmp_path / "bag" / "bag.mcap").open("rb") as stream:
+        summary = make_reader(stream).get_summary()
+    assert summary is not None
+    spans = [(c.message_start_time, c.message_end_time) for c in summary.chunk_indexes]
+    assert spans == [(1, 1), (2, 2), (3, 3), (4, 4)]
 
 
 @pytest.mark.parametrize("seed", range(20))

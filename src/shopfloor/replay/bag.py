@@ -132,7 +132,8 @@ class BagFile:
 
     def _save(self) -> None:
         """End the chunk and hand it to the disk: what comes after is lost in a power cut."""
-        self._storage.close_chunk()
+        if self._storage.chunk.bio.tell():  # a chunk of 1 MiB has just ended by itself
+            self._storage.close_chunk()
         self._storage.bio.flush()
         os.fdatasync(self._storage.bio.fileno())
 
