@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from shopfloor.ros.qos import publisher_qos
 
 BRIDGE = "/plc_bridge"
 CLIENT_URI = "urn:test:client"
+FAULTS = Path(__file__).with_name("faults")
 
 
 def free_port() -> int:
@@ -48,6 +51,7 @@ class Bench:
         peers: list[str],
         secure: bool = False,
         inputs: list[dict[str, Any]] | None = None,
+        line: dict[str, object] | None = None,
         **parameters: object,
     ) -> None:
         self.graph = graph
@@ -71,7 +75,7 @@ class Bench:
         self._parameters = parameters
         self.mapping = graph.folder / "plc.yaml"
         self.mapping.write_text(yaml.safe_dump(content), "utf-8")
-        graph.start("line_state:line_state")
+        graph.start("line_state:line_state", parameters=line)
         self.bridge = self.start()
         graph.until_state(BRIDGE, ACTIVE)
         graph.until(lambda: self.lines and self.pictures, "line state and picture")
@@ -223,6 +227,27 @@ def test_a_plc_whose_heartbeat_stalls_holds_the_line(bench: Bench) -> None:
     client.close()
 
 
+def test_a_bridge_that_may_not_hold_the_line_says_so(graph: Graph) -> None:
+    line: dict[str, object] = {"run_on_activate": True, "allowed_callers": "['hmi:*']"}
+    bench = Bench(graph, ["127.0.0.1"], line=line)
+    bench.until(LineState.STATE_EXECUTE)
+    client = ModbusTcpClient("127.0.0.1", port=bench.modbus_port)
+    assert client.connect()
+    beats = 0
+
+    def alarmed() -> bool:
+        nonlocal beats
+        hold = statuses(bench.diagnostics, BRIDGE)["line hold"]
+        if bench.pictures[-1].link == PlcPicture.LINK_UNKNOWN:
+            beats += 1
+            client.write_registers(0, [0, beats])
+        return hold.level == b"\x02" and "'plc_bridge' may not call packml_command" in hold.message
+
+    graph.until(alarmed, "the HOLD that was refused in /diagnostics")
+    assert bench.lines[-1].state == LineState.STATE_EXECUTE
+    client.close()
+
+
 async def opcua_calls(client: Client, ids: list[str], command: int) -> list[list[Any]]:
     async with client:
         index = await client.get_namespace_index("urn:shopfloor:plc")
@@ -294,6 +319,35 @@ def test_opcua_is_encrypted_and_asks_for_a_user(graph: Graph) -> None:
     audit = graph.folder / "state"
     lines = "".join(path.read_text("utf-8") for path in audit.rglob("audit.jsonl"))
     assert '"person":"plc1"' in lines
+
+
+def test_a_bridge_that_is_held_up_answers_and_does_not_act_late(graph: Graph) -> None:
+    fault = graph.folder / "fault"
+    graph.environment |= {
+        "PYTHONPATH": os.pathsep.join([str(FAULTS), *sys.path]),
+        "SHOPFLOOR_TEST_FAULT": str(fault),
+    }
+    bench = Bench(graph, ["127.0.0.1"], answer_timeout_s=0.2)
+    url = f"opc.tcp://127.0.0.1:{bench.opcua_port}/shopfloor"
+
+    def reset(command_id: str) -> list[Any]:
+        calls = opcua_calls(Client(url, timeout=20), [command_id], Command.RESET)
+        answer: list[Any] = bench.beside(lambda: run(calls))[0]
+        return answer
+
+    fault.write_text("wait")
+    bench.bridge.signal(signal.SIGUSR1)
+    graph.until(fault.with_suffix(".at").exists, "the executor's thread stands still")
+    held_up = reset("one")
+    assert held_up[:3] == [0, 0, CommandResult.REASON_NOT_READY] and "held up" in held_up[3]
+    fault.unlink()
+
+    def answered() -> list[Any] | None:
+        answer = reset("one")
+        return answer if answer[0] else None
+
+    # ACCEPTED: the first call was dropped. DUPLICATE: it has acted after it was given up.
+    assert graph.until(answered, "an answer")[0] == CommandResult.OUTCOME_ACCEPTED
 
 
 def test_a_taken_port_and_a_wrong_mapping_are_causes(graph: Graph) -> None:

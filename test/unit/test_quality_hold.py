@@ -12,7 +12,7 @@ import pytest
 from shopfloor_msgs.msg import CommandResult, LineState
 from shopfloor_msgs.srv import PackMLCommand
 
-from shopfloor.quality.node_hold import LineHold
+from shopfloor.quality.node_hold import LateRejectHold
 from shopfloor.quality.reject import Action, RejectOrder
 from shopfloor.ros.diagnostics import Level, Status
 
@@ -48,7 +48,7 @@ class Future:
 
 
 class Gate:
-    """What a LineHold sees of its node, with a clock that the test moves."""
+    """What a LateRejectHold sees of its node, with a clock that the test moves."""
 
     def __init__(self) -> None:
         self.ns = S
@@ -109,8 +109,8 @@ def gate() -> Gate:
 
 
 @pytest.fixture
-def hold(gate: Gate) -> LineHold:
-    return LineHold(gate)  # type: ignore[arg-type]
+def hold(gate: Gate) -> LateRejectHold:
+    return LateRejectHold(gate)  # type: ignore[arg-type]
 
 
 def late(part_id: str = "b-17", exposure_ns: int = EXPOSURE_NS) -> RejectOrder:
@@ -119,7 +119,7 @@ def late(part_id: str = "b-17", exposure_ns: int = EXPOSURE_NS) -> RejectOrder:
     )
 
 
-def test_one_command_with_an_id_of_the_part(gate: Gate, hold: LineHold) -> None:
+def test_one_command_with_an_id_of_the_part(gate: Gate, hold: LateRejectHold) -> None:
     hold.late_reject(late())
     (asked,) = gate.asked
     request = asked.request
@@ -134,7 +134,9 @@ def test_one_command_with_an_id_of_the_part(gate: Gate, hold: LineHold) -> None:
     assert gate.status().level is Level.OK and gate.status().values["held"] == 1
 
 
-def test_what_is_not_answered_is_asked_again_under_the_same_id(gate: Gate, hold: LineHold) -> None:
+def test_what_is_not_answered_is_asked_again_under_the_same_id(
+    gate: Gate, hold: LateRejectHold
+) -> None:
     hold.late_reject(late())
     gate.pass_s(2.0)
     assert 3 <= len(gate.asked) <= 5 and len(set(gate.ids)) == 1
@@ -146,7 +148,7 @@ def test_what_is_not_answered_is_asked_again_under_the_same_id(gate: Gate, hold:
     assert gate.status().values["held"] == 1
 
 
-def test_a_line_on_its_way_is_held_when_it_is_there(gate: Gate, hold: LineHold) -> None:
+def test_a_line_on_its_way_is_held_when_it_is_there(gate: Gate, hold: LateRejectHold) -> None:
     hold.late_reject(late())
     rejected, invalid = CommandResult.OUTCOME_REJECTED, CommandResult.REASON_INVALID_TRANSITION
     for state in (LineState.STATE_STARTING, LineState.STATE_UNHOLDING):
@@ -160,7 +162,7 @@ def test_a_line_on_its_way_is_held_when_it_is_there(gate: Gate, hold: LineHold) 
     assert gate.status().values["held"] == 1 and not gate.faults
 
 
-def test_a_line_that_does_not_run_needs_no_hold(gate: Gate, hold: LineHold) -> None:
+def test_a_line_that_does_not_run_needs_no_hold(gate: Gate, hold: LateRejectHold) -> None:
     hold.late_reject(late())
     gate.asked[0].answer(
         CommandResult.OUTCOME_REJECTED, CommandResult.REASON_INVALID_TRANSITION,
@@ -170,7 +172,7 @@ def test_a_line_that_does_not_run_needs_no_hold(gate: Gate, hold: LineHold) -> N
     assert gate.status().values["the line did not run"] == 1 and not gate.faults
 
 
-def test_a_hold_that_is_not_allowed_is_an_alarm(gate: Gate, hold: LineHold) -> None:
+def test_a_hold_that_is_not_allowed_is_an_alarm(gate: Gate, hold: LateRejectHold) -> None:
     hold.late_reject(late())
     not_allowed = CommandResult.REASON_NOT_ALLOWED
     gate.asked[0].answer(CommandResult.OUTCOME_REJECTED, not_allowed, LineState.STATE_EXECUTE)
@@ -180,7 +182,7 @@ def test_a_hold_that_is_not_allowed_is_an_alarm(gate: Gate, hold: LineHold) -> N
     assert gate.status().level is Level.OK and gate.status().values["not held"] == 1
 
 
-def test_a_line_without_line_state_is_an_alarm(gate: Gate, hold: LineHold) -> None:
+def test_a_line_without_line_state_is_an_alarm(gate: Gate, hold: LateRejectHold) -> None:
     gate.served = False
     hold.late_reject(late())
     gate.pass_s(9.0)
@@ -190,7 +192,7 @@ def test_a_line_without_line_state_is_an_alarm(gate: Gate, hold: LineHold) -> No
     assert "served by no node" in gate.status().message
 
 
-def test_line_state_may_come_back_meanwhile(gate: Gate, hold: LineHold) -> None:
+def test_line_state_may_come_back_meanwhile(gate: Gate, hold: LateRejectHold) -> None:
     gate.served = False
     hold.late_reject(late())
     gate.pass_s(3.0)
@@ -202,7 +204,7 @@ def test_line_state_may_come_back_meanwhile(gate: Gate, hold: LineHold) -> None:
     assert len(set(gate.ids)) == 1 and gate.status().values["held"] == 1
 
 
-def test_ids_are_of_the_part_and_fit(gate: Gate, hold: LineHold) -> None:
+def test_ids_are_of_the_part_and_fit(gate: Gate, hold: LateRejectHold) -> None:
     for order in (late(), late(exposure_ns=1), late("x" * 64), late("ä" * 64), late(""), late("")):
         hold.late_reject(order)
     assert len(set(gate.ids)) == 5 and all(len(i.encode()) <= 64 for i in gate.ids)
@@ -210,7 +212,7 @@ def test_ids_are_of_the_part_and_fit(gate: Gate, hold: LineHold) -> None:
     assert gate.ids[-1] == f"late-reject-{gate.ns}-unknown exposure"
 
 
-def test_what_waits_is_bounded(gate: Gate, hold: LineHold) -> None:
+def test_what_waits_is_bounded(gate: Gate, hold: LateRejectHold) -> None:
     for number in range(150):
         hold.late_reject(late(f"b-{number}"))
     assert len(gate.asked) == 100 and gate.faults == {"hold_not_asked": 50}

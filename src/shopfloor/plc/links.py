@@ -43,6 +43,7 @@ class PlcLinks:
     def __init__(self, mapping: PlcMapping, port: Port) -> None:
         """Raises ValueError where a peer is no address or a node id is none."""
         self._sides: list[Side] = []
+        self._refused = port.refused
         if mapping.modbus is not None:
             self._sides.append(ModbusSide(mapping, mapping.modbus, port))
         if mapping.opcua is not None:
@@ -110,6 +111,10 @@ class PlcLinks:
 
     async def _update(self, values: Mapping[str, Value]) -> None:
         for side in self._sides:
-            taken = side.update(values)
-            if taken is not None:
-                await taken
+            try:
+                taken = side.update(values)
+                if taken is not None:
+                    await taken
+            except Exception as error:  # one side's trouble must not stop the other's picture
+                what = f"{type(side).__name__}: {type(error).__name__}: {error}"
+                self._refused("plc picture", what)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from rclpy.guard_condition import GuardCondition
 from rclpy.task import Future
 from rclpy.timer import Timer
 from shopfloor_msgs.msg import LineState, MachineHealth, PlcPicture, ThermalState
-from shopfloor_msgs.srv import PackMLCommand
 
 from shopfloor.plant.paths import config_folder
 from shopfloor.plant.problems import PlantError
@@ -27,13 +26,14 @@ from shopfloor.plc.conditions import Conditions, Known
 from shopfloor.plc.links import PlcLinks
 from shopfloor.plc.mapping import PlcMapping
 from shopfloor.plc.mapping_file import load_mapping
-from shopfloor.plc.packml import Command as PackML
 from shopfloor.plc.parameters import PlcBridgeParameters
 from shopfloor.plc.picture import HEARTBEAT_WRAP, Bridge, HeartbeatWatch, Link, Picture, Verdicts
 from shopfloor.plc.port import Call, Port, Reply, unanswered
 from shopfloor.ros.commands import Reason
 from shopfloor.ros.diagnostics import Level, Status
 from shopfloor.ros.interfaces import INTERFACES, Kind, interface
+from shopfloor.ros.line_hold import CHECK as LINE_HOLD_CHECK
+from shopfloor.ros.line_hold import ON_THE_WAY, LineHold
 from shopfloor.ros.main import run_node
 from shopfloor.ros.node import NodeError, ShopfloorNode
 
@@ -41,18 +41,24 @@ _TOPICS = {row.key: row.kind is Kind.TOPIC for row in INTERFACES}
 _AGAIN_NS = 500_000_000
 _LOOK_NS = 100_000_000
 """How often the rungs and tiers are summed up; they change slowly, and cycles may be short."""
+_HELD_UP_S = 1.0
+"""A call that the executor's thread leaves lying is answered so long after its time is over."""
+_RUNS = ON_THE_WAY | {LineState.STATE_EXECUTE}
 
 
 @dataclass(eq=False)
 class _Pending:
-    """A call on its way through the graph; asked again at `again_ns`, given up at `due_ns`."""
+    """A call on its way through the graph; asked again at `again_ns`, given up at `due_ns`.
+
+    asked: the service's answers, one for each try.
+    """
 
     call: Call
     reply: asyncio.Future[Reply]
     due_ns: int
     again_ns: int = 0
-    tries: int = 0
     request: Any = None
+    asked: list[Future] = field(default_factory=list)
 
 
 class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
@@ -74,7 +80,6 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
         self._latest: dict[str, Any] = {}
         self._cycle = 0
         self._safe = False
-        self._holds = 0
         self._link = Link.UNKNOWN
         self._asked: queue.SimpleQueue[_Pending] = queue.SimpleQueue()
         self._heard: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -86,8 +91,9 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
         for key in {*mapping.keys, "line_state", "part_verdict"}:
             self.subscription(key, partial(self._on_message, key))
         self._follow_conditions()
-        services = {command.service for command in mapping.commands} | {"packml_command"}
+        services = {command.service for command in mapping.commands}
         self._callers = {service: self.client(service) for service in services}
+        self._hold = LineHold(self, "a lost PLC", lambda: self.params.hold_on_lost_plc)
         self._pictures = self.publisher("plc_picture", plc=mapping.plc)
         self._wake = self.guard(self._take, "plc")
         self.diagnostics.add("plc", self._plc_status)
@@ -107,10 +113,16 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
         if self._timer is not None:
             self.release(self._timer)
             self._timer = None
+        # Those who asked are gone; nothing of it may act when the node is activated again.
+        while not self._asked.empty():
+            self._asked.get()
+        for pending in list(self._pending):
+            self._forget(pending)
 
     def teardown(self) -> None:
         """Forget the PLC."""
         self.diagnostics.remove("plc")
+        self.diagnostics.remove(LINE_HOLD_CHECK)
         self._wake = None
 
     def _follow_conditions(self) -> None:
@@ -145,12 +157,16 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
     # On the links' thread ------------------------------------------------------------------------
 
     async def _ask(self, call: Call) -> Reply:
-        loop = asyncio.get_running_loop()
-        due_ns = self.steady_ns() + int(self.params.answer_timeout_s * 1e9)
-        pending = _Pending(call, loop.create_future(), due_ns)
-        self._asked.put(pending)
+        limit_s = self.params.answer_timeout_s
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._asked.put(_Pending(call, reply, self.steady_ns() + int(limit_s * 1e9)))
         self._trigger()
-        return await pending.reply
+        try:
+            return await asyncio.wait_for(reply, limit_s + _HELD_UP_S)
+        except asyncio.TimeoutError:
+            text = "no answer in time: the bridge itself is held up"
+            self._on_refused("plc command", f"'{call.command_id}': {text}")
+            return unanswered(text)
 
     def _heard_beat(self, value: int) -> None:
         self._heard.put(value)
@@ -180,28 +196,29 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
         while not self._heard.empty():
             self._watch.seen(self._heard.get(), self.steady_ns())
         while not self._asked.empty():
-            self._pass_on(self._asked.get())
-
-    def _pass_on(self, pending: _Pending) -> None:
-        call = pending.call
-        client = self._callers[call.command.service]
-        if not client.service_is_ready():
-            self._answer(pending, unanswered(f"no node serves {client.srv_name}"))
-            return
-        try:
-            pending.request = self._request(client, call)
-        except (AssertionError, AttributeError, TypeError, ValueError) as error:
-            self.fault("plc command", f"{call.command.name}: {error}")
-            self._answer(pending, unanswered(f"{call.command.name}: {error}"))
-            return
-        self._pending.append(pending)
-        self._send(pending)
+            pending = self._asked.get()
+            # One that waited here for too long was given up: it must not act any more.
+            if not pending.reply.done() and self.steady_ns() < pending.due_ns:
+                self._pending.append(pending)
+                self._send(pending)
 
     def _send(self, pending: _Pending) -> None:
         """Ask, or ask again: a request may get lost while nodes find each other."""
-        pending.tries += 1
         pending.again_ns = self.steady_ns() + _AGAIN_NS
-        future = self._callers[pending.call.command.service].call_async(pending.request)
+        command = pending.call.command
+        try:
+            client = self._callers[command.service]
+            if pending.request is None:
+                if not client.service_is_ready():
+                    self._settle(pending, unanswered(f"no node serves {client.srv_name}"))
+                    return
+                pending.request = self._request(client, pending.call)
+            future = client.call_async(pending.request)
+        except Exception as error:  # what the message cannot hold, or the middleware's own
+            self.fault("plc command", f"{command.name}: {error}")
+            self._settle(pending, unanswered(f"{command.name}: {error}"))
+            return
+        pending.asked.append(future)
         future.add_done_callback(partial(self._on_answer, pending))
 
     def _request(self, client: Client, call: Call) -> Any:
@@ -218,15 +235,13 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
     def _on_answer(self, pending: _Pending, future: Future) -> None:
         if pending not in self._pending:
             return
-        self._pending.remove(pending)
         if future.cancelled() or future.exception() is not None:
-            self._answer(pending, unanswered("the service's node went away"))
+            self._settle(pending, unanswered("the service's node went away"))
             return
         result = future.result().result
-        if pending.tries > 1 and result.reason == Reason.BUSY:
-            self._pending.append(pending)  # the first try is still being carried out
-            return
-        self._answer(
+        if len(pending.asked) > 1 and result.reason == Reason.BUSY:
+            return  # the first try is still being carried out
+        self._settle(
             pending,
             Reply(
                 result.outcome,
@@ -238,13 +253,20 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
             ),
         )
 
-    def _answer(self, pending: _Pending, reply: Reply) -> None:
-        def settle() -> None:
+    def _settle(self, pending: _Pending, reply: Reply) -> None:
+        def answer() -> None:
             if not pending.reply.done():
                 pending.reply.set_result(reply)
 
+        self._forget(pending)
         if self._links is not None:
-            self._links.loop.call_soon_threadsafe(settle)
+            self._links.loop.call_soon_threadsafe(answer)
+
+    def _forget(self, pending: _Pending) -> None:
+        """rclpy keeps a request for ever that nobody answers."""
+        self._pending.remove(pending)
+        for future in pending.asked:
+            self._callers[pending.call.command.service].remove_pending_request(future)
 
     def _tick(self) -> None:
         if self._links is None:
@@ -254,9 +276,8 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
         self._cycle = (self._cycle + 1) % HEARTBEAT_WRAP
         self._watch.connected(self._links.connections > 0)
         for pending in [p for p in self._pending if p.due_ns < now]:
-            self._pending.remove(pending)
             self.fault("plc command", f"no answer to '{pending.call.command_id}' in time")
-            self._answer(pending, unanswered("no answer in time"))
+            self._settle(pending, unanswered("no answer in time"))
         for pending in [p for p in self._pending if p.again_ns < now]:
             self._send(pending)
         while not self._brought.empty():
@@ -285,21 +306,9 @@ class PlcBridgeNode(ShopfloorNode[PlcBridgeParameters]):
         if lost:
             self._safe = True
             line: LineState | None = self._latest.get("line_state")
-            running = line is not None and line.state == LineState.STATE_EXECUTE
-            if self.params.hold_on_lost_plc and running:
-                self._hold()
-
-    def _hold(self) -> None:
-        client = self._callers["packml_command"]
-        if not client.service_is_ready():
-            self.fault("hold", "no node serves the line's commands")
-            return
-        self._holds += 1
-        request = PackMLCommand.Request(packml_command=int(PackML.HOLD))
-        request.command.caller = self.get_name()
-        request.command.command_id = f"{self.now_ns()}-{self._holds}"
-        request.command.reason = f"{self._mapping.plc} {self._link.name.lower()}"
-        client.call_async(request)
+            if self.params.hold_on_lost_plc and line is not None and line.state in _RUNS:
+                plc = self._mapping.plc
+                self._hold.ask(f"{plc}-lost-{self.now_ns()}", plc, f"{plc} {link.name.lower()}")
 
     def _publish(self, now: int) -> None:
         line = self._latest.get("line_state") or LineState()

@@ -19,6 +19,7 @@ from shopfloor.quality.node_override import OverrideService
 from shopfloor.quality.node_reject import RejectOutput
 from shopfloor.quality.parameters import QualityGateParameters
 from shopfloor.ros.diagnostics import Level, Status
+from shopfloor.ros.line_hold import CHECK as LINE_HOLD_CHECK
 from shopfloor.ros.main import run_node
 from shopfloor.ros.node import ShopfloorNode
 
@@ -70,7 +71,7 @@ class QualityGateNode(ShopfloorNode[QualityGateParameters]):
         """Forget the parts."""
         self.diagnostics.remove("parts")
         self.diagnostics.remove("reject output")
-        self.diagnostics.remove("line hold")
+        self.diagnostics.remove(LINE_HOLD_CHECK)
         if self._overrides is not None:
             self._overrides.close()
         self._ledger = self._reject = self._overrides = None

@@ -9,7 +9,7 @@ from shopfloor_msgs.msg import BeltEncoder
 from shopfloor.quality.belt import EncodedBelt, TimedBelt
 from shopfloor.quality.evidence import Decision, Verdict
 from shopfloor.quality.messages import Source, nanoseconds, reject_command
-from shopfloor.quality.node_hold import LineHold
+from shopfloor.quality.node_hold import LateRejectHold
 from shopfloor.quality.reject import Action, RejectOrder, RejectSettings, RejectTracker
 from shopfloor.ros.diagnostics import Level, Status
 
@@ -50,7 +50,7 @@ class RejectOutput:
             )
             node.subscription("belt_encoder", self._on_encoder)
         self._commands = node.publisher("reject_command")
-        self._hold = LineHold(node)
+        self._hold = LateRejectHold(node)
         node.steady_timer(_ADVANCE_PERIOD_S, self._advance)
         node.diagnostics.add("reject output", self._status)
 

@@ -29,6 +29,12 @@ def wait_for_ever() -> None:
     threading.Event().wait()
 
 
+def wait_while_the_file_is_there() -> None:
+    """A callback that ends when the test takes the fault's file away."""
+    while Path(os.environ["SHOPFLOOR_TEST_FAULT"]).exists():
+        time.sleep(0.01)
+
+
 def raise_in_callback() -> None:
     """A callback that fails."""
     raise ValueError("planted in a callback")
@@ -54,13 +60,36 @@ def start_stuck_worker() -> None:
     worker.put(1)
 
 
+def start_endless_inference() -> None:
+    """A worker that goes from one inference to the next and does not end its job."""
+    import numpy as np
+    import onnxruntime
+
+    from shopfloor.ros.paths import model_folder
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    path = model_folder("surface_nano/1") / "model.onnx"
+    session = onnxruntime.InferenceSession(str(path), options)
+    (frame,) = session.get_inputs()
+    zeros = np.zeros([side if isinstance(side, int) else 1 for side in frame.shape], np.float32)
+
+    def infer(_: object) -> None:
+        while True:
+            session.run(None, {frame.name: zeros})
+
+    first_node().worker("planted", infer, lambda _: None).put(1)
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "loop_for_ever": loop_for_ever,
     "wait_for_ever": wait_for_ever,
+    "wait": wait_while_the_file_is_there,
     "exception": raise_in_callback,
     "memory": eat_memory,
     "thread": raise_in_thread,
     "worker": start_stuck_worker,
+    "inference": start_endless_inference,
 }
 kept: list[Any] = []
 
