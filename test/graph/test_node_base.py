@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from harness import (
@@ -107,6 +110,20 @@ def test_a_signal_ends_a_running_node_clean(graph: Graph, number: int) -> None:
     child.signal(number)
     assert child.wait() == 0
     assert "Traceback" not in child.output
+
+
+def test_a_worker_that_does_not_come_out_of_native_code_is_left_behind_clean(graph: Graph) -> None:
+    fault, beats = graph.folder / "fault", graph.collect("heartbeat")
+    fault.write_text("inference")
+    path = os.pathsep.join([str(Path(__file__).with_name("faults")), *sys.path])
+    graph.environment |= {"PYTHONPATH": path, "SHOPFLOOR_TEST_FAULT": str(fault)}
+    child = graph.start("quality_gate:quality_gate")
+    graph.until_state(GATE, ACTIVE)
+    child.signal(signal.SIGUSR1)
+    graph.until(lambda: beats and any(w.busy for w in beats[-1].workers), "the worker's inference")
+    child.signal(signal.SIGTERM)
+    assert child.wait() == 0, child.output
+    assert "worker 'planted' does not end" in child.output
 
 
 def test_a_signal_at_any_moment_of_the_start_ends_it(graph: Graph) -> None:

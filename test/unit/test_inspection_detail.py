@@ -126,6 +126,24 @@ def test_a_model_that_gives_nan_is_no_answer(tmp_path: Path) -> None:
     assert "NaN" in found.reason
 
 
+def test_no_view_follows_an_interruption(tmp_path: Path) -> None:
+    look = examiner(tmp_path / "tiny")
+    inspector, seen = look.inspector, []
+    inspect = inspector.inspect
+
+    def interrupted_in_the_second(*arguments: object) -> object:
+        seen.append(arguments)
+        look.interrupted = len(seen) == 2
+        return inspect(*arguments)  # type: ignore[arg-type]
+
+    inspector.inspect = interrupted_in_the_second  # type: ignore[assignment, method-assign]
+    found = look.examine(picture((1, 1, 2, 255)), BOX)
+    assert found.outcome is Outcome.NOT_EXAMINED and "interrupted" in found.reason
+    assert len(seen) == 2 < look.views
+    look.interrupted = False
+    assert look.examine(picture((1, 1, 2, 255)), BOX).outcome is Outcome.DEFECT
+
+
 def test_size_is_known_only_where_the_scale_is() -> None:
     size = size_of(30, 12, 0.05)
     assert (size.length_mm, size.width_mm) == (pytest.approx(1.5), pytest.approx(0.6))

@@ -73,6 +73,10 @@ class _ModelFault(Exception):
     """The engine failed, or its output is not a number."""
 
 
+class _Interrupted(Exception):
+    """Somebody waits for the thread to end."""
+
+
 class Examiner:
     """Looks at crops with one model; belongs to one thread.
 
@@ -87,6 +91,8 @@ class Examiner:
         self.criteria = criteria
         self._zooms = zooms
         self._flips = range(4) if mirrored else range(1)
+        self.interrupted = False
+        """Set from any thread: no further view is looked at."""
 
     @property
     def views(self) -> int:
@@ -96,7 +102,8 @@ class Examiner:
     def examine(self, image: Image, target: Box | None) -> Examination:
         """What is at `target` (corners in pixels of the H x W x 3 image); None: anywhere in it.
 
-        Raises nothing for a failing engine or model: NOT_EXAMINED with the reason.
+        Raises nothing for a failing engine or model, or when it is interrupted: NOT_EXAMINED with
+        the reason.
         """
         timer = StageTimer()
         try:
@@ -104,6 +111,8 @@ class Examiner:
                 seen = self._see(image, target)
         except _ModelFault as fault:
             return not_examined(f"no model: {fault}")
+        except _Interrupted:
+            return not_examined("interrupted: the node was stopped")
         with timer.stage("decide"):
             scores, box = _merge(seen, len(self.inspector.package.classes))
             outcome, reason = self._decide(scores, len(seen))
@@ -125,6 +134,8 @@ class Examiner:
 
     def _look(self, image: Image, flip: int) -> Detections:
         """Detections in pixels of the image before it was mirrored."""
+        if self.interrupted:
+            raise _Interrupted
         step_x, step_y = (-1 if flip & 1 else 1), (-1 if flip & 2 else 1)
         outcome = self.inspector.inspect(np.ascontiguousarray(image[::step_y, ::step_x]), "bgr8")
         if outcome.decision.reason in (Reason.ENGINE_FAULT, Reason.OUTPUT_INVALID):

@@ -92,9 +92,16 @@ class DetailInspectorNode(ShopfloorNode[DetailInspectorParameters]):
             f"{self._examiner.views} views a crop"
         )
 
+    def start(self) -> None:
+        """Look at crops."""
+        assert self._examiner is not None
+        self._examiner.interrupted = False
+
     def stop(self) -> None:
-        """What waits is not answered any more."""
+        """What waits is not answered any more, and the present look ends with its view."""
         self._queue.clear()
+        if self._examiner is not None:
+            self._examiner.interrupted = True
 
     def teardown(self) -> None:
         """Free the model."""

@@ -7,6 +7,7 @@ is inside its `try`. (The textbook `rclpy.spin` hung in 4 of 74 runs when SIGTER
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
 import sys
 import threading
@@ -84,13 +85,29 @@ def run_nodes(factories: Sequence[NodeFactory], args: Sequence[str] | None = Non
 
     args: command line with the program's name first, `sys.argv` by default.
     0 after a signal; 1 when a thread ended by an exception; 2 when a node or the middleware cannot
-    be made; 75 when the way to other hosts opened after the start. The reason is on stderr.
+    be made; 75 when the way to other hosts opened after the start. The reason is on stderr. Where a
+    worker did not end, the process ends here with that code.
     """
+    nodes: list[ShopfloorNode] = []  # type: ignore[type-arg]
+    code = _run(factories, args, nodes)
+    if any(node.left_behind for node in nodes):
+        # Native code that comes back to a Python which is shutting down aborts the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run(
+    factories: Sequence[NodeFactory],
+    args: Sequence[str] | None,
+    nodes: list[ShopfloorNode],  # type: ignore[type-arg]
+) -> int:
+    """`run_nodes`; the nodes that it makes are added to `nodes`."""
     faulthandler.enable()  # who is aborted because it hangs says where
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stop = StopFlag()
     broken = watch_threads()
-    nodes: list[ShopfloorNode] = []  # type: ignore[type-arg]
     executor: Executor | None = None
     network = network_of_this_process()
     try:

@@ -37,6 +37,7 @@ from shopfloor.ros.node_parameters import NodeParameters
 from shopfloor.ros.notify import patience
 from shopfloor.ros.parameters import BaseParameters
 from shopfloor.ros.qos import HEARTBEAT_PERIOD_S
+from shopfloor.ros.worker import Worker
 
 P = TypeVar("P", bound=BaseParameters)
 
@@ -74,6 +75,7 @@ class ShopfloorNode(EndpointNode, Generic[P]):
         self._is_configured = False
         self._is_active = False
         self._cause = ""
+        self._left_behind: list[Worker[Any, Any]] = []
         self._beats = 0
         self._diagnosed_ns = 0
         self._declared: NodeParameters[P] = NodeParameters(
@@ -134,6 +136,11 @@ class ShopfloorNode(EndpointNode, Generic[P]):
     def stuck(self) -> str:
         """The worker that does not get on with its job, in words; empty where all do."""
         return self._progress.stuck()
+
+    @property
+    def left_behind(self) -> list[str]:
+        """Workers that did not end when they were stopped, and have not ended since."""
+        return [worker.name for worker in self._left_behind if worker.is_alive]
 
     # Lifecycle --------------------------------------------------------------------------------
 
@@ -221,6 +228,7 @@ class ShopfloorNode(EndpointNode, Generic[P]):
             for worker in self._progress.workers:
                 if not worker.stop():
                     self.get_logger().error(f"worker '{worker.name}' does not end; left behind")
+                    self._left_behind.append(worker)
         self._progress.workers.clear()
         if self._lock_step is not None:
             self._lock_step.forget_workers()

@@ -127,6 +127,11 @@ class Worker(Generic[T, R]):
         """Items thrown out because a newer one came before the worker was free."""
         return self._slot.replaced
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
