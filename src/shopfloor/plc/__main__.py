@@ -1,4 +1,4 @@
-"""Keys, users, mappings and schemas: `python -m shopfloor.plc --help`."""
+"""Keys and users for OPC UA, a look at a mapping, and the schemas of what goes to MQTT."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import secrets
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 from asyncua.crypto.cert_gen import setup_self_signed_certificate
@@ -18,42 +19,64 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shopfloor.plant.problems import PlantError
 from shopfloor.plc.mapping_file import load_mapping
-from shopfloor.plc.opcua import APPLICATION, password_hash
+from shopfloor.plc.opcua import APPLICATION, Users, password_hash
 from shopfloor.ros.interfaces import BY_KEY, INTERFACES, Kind
 
 EXAMPLES = """\
 examples:
   python -m shopfloor.plc certificates /etc/shopfloor/plc --user plc1
   python -m shopfloor.plc check config/plc/plc1.yaml
-  python -m shopfloor.plc schema part_verdict
+  python -m shopfloor.plc schema part_verdict > part_verdict.schema.json
+
+exit codes: 0 done, 1 what was given is wrong (the reason is on stderr), 2 the command line is
 """
 
 
 def _certificates(args: argparse.Namespace) -> int:
     """A self-signed certificate, its key, and a user; what is there already is kept."""
     folder: Path = args.folder
-    folder.mkdir(parents=True, exist_ok=True)
     key, certificate, users = (folder / n for n in ("server.pem", "server.der", "users.yaml"))
-    os.umask(0o077)
-    asyncio.run(
-        setup_self_signed_certificate(
-            key,
-            certificate,
-            args.uri,
-            socket.gethostname(),
-            [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH],
-            {"organizationName": "shopfloor"},
+    before = os.umask(0o077)
+    try:
+        content = _with_user(users, args) if args.user else {}
+        folder.mkdir(parents=True, exist_ok=True)
+        asyncio.run(
+            setup_self_signed_certificate(
+                key,
+                certificate,
+                args.uri,
+                socket.gethostname(),
+                [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH],
+                {"organizationName": "shopfloor"},
+            )
         )
-    )
-    print(f"{certificate} and {key}")
-    if args.user:
-        content = yaml.safe_load(users.read_text("utf-8")) if users.exists() else {}
-        password = args.password or getpass.getpass(f"password of {args.user}: ")
-        salt = secrets.token_hex(16)
-        content[args.user] = {"salt": salt, "sha256": password_hash(password, salt)}
-        users.write_text(yaml.safe_dump(content), "utf-8")
-        print(f"{users}: {args.user}")
+        print(f"{certificate} and {key}")
+        if content:
+            users.write_text(yaml.safe_dump(content), "utf-8")
+            print(f"{users}: {args.user}")
+    except (OSError, ValueError) as error:
+        print(f"certificates: {error}", file=sys.stderr)
+        return 1
+    finally:
+        os.umask(before)
     return 0
+
+
+def _with_user(users: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """What the users file holds, and the user. Raises ValueError, OSError."""
+    if users.exists():
+        Users(users, lambda what, why: None)  # raises where it holds anything else
+    content: dict[str, Any] = yaml.safe_load(users.read_text("utf-8")) if users.exists() else {}
+    password = args.password
+    if password is None:
+        if not sys.stdin.isatty():
+            raise ValueError(f"no password for {args.user}: --password, or a terminal to ask on")
+        password = getpass.getpass(f"password of {args.user}: ")
+    if not password:
+        raise ValueError(f"the password of {args.user} is empty")
+    salt = secrets.token_hex(16)
+    content[args.user] = {"salt": salt, "sha256": password_hash(password, salt)}
+    return content
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -86,7 +109,8 @@ def _schema(args: argparse.Namespace) -> int:
 
     row = BY_KEY.get(args.key)
     if row is None or row.kind is not Kind.TOPIC:
-        print(f"no topic '{args.key}' in docs/interfaces.md", file=sys.stderr)
+        topics = sorted(key for key, row in BY_KEY.items() if row.kind is Kind.TOPIC)
+        print(f"no topic '{args.key}'; there are: {', '.join(topics)}", file=sys.stderr)
         return 1
     print(json.dumps(json_schema(message_type(row.type)), indent=1))
     return 0
@@ -107,13 +131,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     certificates = verbs.add_parser("certificates", help="make a key, a certificate and a user")
-    certificates.add_argument("folder", type=Path)
-    certificates.add_argument("--user", help="add or change this user")
+    certificates.add_argument("folder", type=Path, help="where they go; made if it is not there")
+    certificates.add_argument("--user", help="add this user to users.yaml, or change the password")
     certificates.add_argument("--password", help="asked for where it is not given")
-    certificates.add_argument("--uri", default=APPLICATION, help="application URI")
+    certificates.add_argument(
+        "--uri", default=APPLICATION, help="the certificate's application URI; default: %(default)s"
+    )
     certificates.set_defaults(run=_certificates)
     check = verbs.add_parser("check", help="read a mapping and list what it holds")
-    check.add_argument("file", type=Path)
+    check.add_argument("file", type=Path, help="for example config/plc/plc1.yaml")
     check.set_defaults(run=_check)
     schema = verbs.add_parser("schema", help="JSON Schema of what mqtt_bridge sends for a topic")
     schema.add_argument("key", help="as in docs/interfaces.md, for example part_verdict")

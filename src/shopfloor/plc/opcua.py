@@ -74,12 +74,12 @@ class Users:
         self._users: dict[str, tuple[str, str]] | None = None
         if path is None:
             return
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
             self._users = {
                 str(name): (str(row["salt"]), str(row["sha256"])) for name, row in content.items()
             }
-        except (AttributeError, KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError, UnicodeDecodeError, yaml.YAMLError):
             raise ValueError(f"{path}: allowed: NAME: {{salt: HEX, sha256: HEX}}") from None
 
     def get_user(

@@ -6,12 +6,12 @@ some line on. Both show against a `Tail` that was kept elsewhere, also when the 
 One line is one JSON object: n, stamp_ns, the entry's own fields, prev, sha256 (of the line without
 it, keys sorted, no spaces).
 
-    python -m shopfloor.ros.audit FILE...                     # checks, prints the tail to keep
-    python -m shopfloor.ros.audit --kept COUNT:SHA256 FILE    # holds it against a tail kept before
+    python -m shopfloor.ros.audit --help
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import hashlib
 import json
@@ -21,6 +21,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+EXAMPLES = """\
+examples:
+  python -m shopfloor.ros.audit ~/.local/state/shopfloor/domain_0/line_1.line_state/audit.jsonl
+  python -m shopfloor.ros.audit --kept 17:9f2c...e1 audit.jsonl
+
+exit codes: 0 all unbroken, 1 one is broken or cannot be read, 2 the command line is wrong
+"""
 
 GENESIS = "0" * 64
 RESERVED = frozenset({"n", "stamp_ns", "prev", "sha256"})
@@ -155,21 +163,25 @@ class AuditLog:
 
 def main(files: Sequence[str]) -> int:
     """Verify logs; exit code 1 where one is broken or cannot be read."""
-    kept = None
-    if len(files) == 3 and files[0] == "--kept":
-        try:
-            kept, files = Tail.parse(files[1]), files[2:]
-        except ValueError as error:
-            print(error, file=sys.stderr)
-            return 2
-    if not files or files[0].startswith("-"):
-        print("usage: python -m shopfloor.ros.audit [--kept COUNT:SHA256] FILE...")
-        return 2
+    parser = argparse.ArgumentParser(
+        prog="python -m shopfloor.ros.audit",
+        description="Find lines of audit logs that were changed, swapped, taken out or put in.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--kept", type=Tail.parse, metavar="COUNT:SHA256",
+        help="a tail that was printed before: finds an end that was cut off, a log written anew",
+    )  # fmt: skip
+    arguments = parser.parse_args(files)
+    if arguments.kept is not None and len(arguments.files) > 1:
+        parser.error("--kept belongs to one FILE")
     code = 0
-    for name in files:
+    for path in arguments.files:
         try:
-            tail = verify(Path(name), kept)
-            print(f"{name}: {tail.count} entries, unbroken; keep elsewhere: {tail}")
+            tail = verify(path, arguments.kept)
+            print(f"{path}: {tail.count} entries, unbroken; keep elsewhere: {tail}")
         except (AuditError, OSError) as error:
             print(error, file=sys.stderr)
             code = 1
