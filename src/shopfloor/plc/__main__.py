@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import getpass
 import json
 import os
 import secrets
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ examples:
   python -m shopfloor.plc check config/plc/plc1.yaml
   python -m shopfloor.plc schema part_verdict > part_verdict.schema.json
 
-exit codes: 0 done, 1 what was given is wrong (the reason is on stderr), 2 the command line is
+exit codes: 0 done, 1 what was given is wrong, with the reason on stderr, 2 wrong command line
 """
 
 
@@ -36,30 +38,37 @@ def _certificates(args: argparse.Namespace) -> int:
     """A self-signed certificate, its key, and a user; what is there already is kept."""
     folder: Path = args.folder
     key, certificate, users = (folder / n for n in ("server.pem", "server.der", "users.yaml"))
-    before = os.umask(0o077)
     try:
         content = _with_user(users, args) if args.user else {}
         folder.mkdir(parents=True, exist_ok=True)
-        asyncio.run(
-            setup_self_signed_certificate(
-                key,
-                certificate,
-                args.uri,
-                socket.gethostname(),
-                [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH],
-                {"organizationName": "shopfloor"},
+        with _for_the_owner_only():
+            asyncio.run(
+                setup_self_signed_certificate(
+                    key,
+                    certificate,
+                    args.uri,
+                    socket.gethostname(),
+                    [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH],
+                    {"organizationName": "shopfloor"},
+                )
             )
-        )
-        print(f"{certificate} and {key}")
-        if content:
-            users.write_text(yaml.safe_dump(content), "utf-8")
-            print(f"{users}: {args.user}")
+            print(f"{certificate} and {key}")
+            if content:
+                users.write_text(yaml.safe_dump(content), "utf-8")
+                print(f"{users}: {args.user}")
     except (OSError, ValueError) as error:
         print(f"certificates: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+@contextlib.contextmanager
+def _for_the_owner_only() -> Iterator[None]:
+    before = os.umask(0o077)
+    try:
+        yield
     finally:
         os.umask(before)
-    return 0
 
 
 def _with_user(users: Path, args: argparse.Namespace) -> dict[str, Any]:
