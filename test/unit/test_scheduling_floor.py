@@ -28,7 +28,6 @@ from shopfloor.scheduling.problem import (
     Window,
 )
 from shopfloor.scheduling.problem_file import from_data
-from shopfloor.scheduling.reactions import FailRuns, thermal_factor
 from shopfloor.scheduling.rules import dispatch
 from shopfloor.sim.orders import factory
 
@@ -124,6 +123,41 @@ def test_explanations_say_what_blocks() -> None:
         explain(problem, plan, ("nobody", "a"))
 
 
+@pytest.mark.parametrize(
+    ("rule", "first", "machines"),
+    [
+        (Rule.FORBIDDEN_PAIR, {"m3": 50}, {"m2": {"forbidden_with": ["m3"]}}),
+        (Rule.CAPACITY, {"m2": 50}, {}),
+        (Rule.CALENDAR, {"m3": 50}, {"m2": {"calendar": [{"start": 90, "end": 900}]}}),
+        (Rule.DOWNTIME, {"m3": 50}, {"m2": {"downtimes": [{"start": 5, "end": 20}]}}),
+        (Rule.MACHINE_STATE, {"m3": 50}, {"m2": {"state": "down", "state_until": 300}}),
+    ],
+)
+def test_an_explanation_names_the_rule_that_stands_in_the_way(
+    rule: Rule, first: dict[str, float], machines: dict[str, dict[str, object]]
+) -> None:
+    """Why is `late` on m1 and not on m2, where it would be faster? It starts at 10 s on m1."""
+    problem = from_data(
+        {
+            "machines": [{"id": name, **machines.get(name, {})} for name in ("m1", "m2", "m3")],
+            "jobs": [
+                {"id": "first", "operations": [{"id": "a", "machines": first}]},
+                {"id": "late", "release": 10,
+                 "operations": [{"id": "a", "machines": {"m1": 60, "m2": 59}}]},
+            ],
+        },
+        NOW,
+    )  # fmt: skip
+    _, plan = planned(problem)
+    place = {a.job_id: (a.machine_id, a.start - NOW) for a in plan}
+    assert place["late"] == ("m1", 10_000)
+    _, (row,) = explain(problem, plan, ("late", "a"), "m2")
+    assert row.blocking.rule is rule, row.blocking
+    assert row.blocking.job_id == "late" and row.blocking.machine_id == "m2"
+    assert "s later" in row.blocking.text
+    assert (row.blocking.window is not None) == (rule is Rule.DOWNTIME)
+
+
 def test_differences_of_two_plans() -> None:
     problem = from_data(factory(1), NOW)
     _, first = planned(problem, "EDD")
@@ -166,16 +200,3 @@ def test_a_plan_is_committed_only_over_the_one_that_was_seen(tmp_path: Path) -> 
     for now, full in zip(job.operations, known.operations, strict=True):
         if "A1" in now.machine_ids:
             assert now.duration_on("A1") == 2 * (full.duration_on("A1") or 0)
-
-
-def test_a_run_of_fails_is_a_run() -> None:
-    runs = FailRuns({"s": "feeder"}, 3)
-    said = [runs.add("s", failed) for failed in (True, True, False, True, True, True)]
-    assert said == ["", "", "", "", "", "feeder"]
-    assert runs.add("elsewhere", True) == ""
-
-
-def test_a_rung_slows_by_the_rate_that_it_promises() -> None:
-    assert thermal_factor(0, 4, 30.0, 30.0) == 1.0
-    assert thermal_factor(2, 4, 15.0, 30.0) == 0.5
-    assert thermal_factor(1, 4, 0.0, 0.0) == 0.75

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from shopfloor.scheduling.checker import check
 from shopfloor.scheduling.decoder import Candidate, Decoder, by_start
 from shopfloor.scheduling.model import Model
 from shopfloor.scheduling.objective import FAR
@@ -125,28 +126,44 @@ def _alternative(
         return forbidden(Rule.DUE_DATE, "a hard due date or a pin would be missed")
     moved = next(a for a in decoder.assignments(there) if a.key == present.key)
     delta = there.value - now.value
-    return Alternative(name, moved, delta, _blocking(decoder, present, moved, delta))
+    blocking = _blocking(model.problem, decoder.assignments(now), present, moved, delta)
+    return Alternative(name, moved, delta, blocking)
 
 
-def _blocking(decoder: Decoder, present: Assignment, moved: Assignment, delta: float) -> Constraint:
+_PLACE = (
+    Rule.MACHINE_STATE, Rule.DOWNTIME, Rule.CALENDAR, Rule.FORBIDDEN_PAIR, Rule.RESOURCE,
+    Rule.CAPACITY, Rule.SETUP,
+)  # fmt: skip
+"""Rules that can keep an operation from a place, the one that is hardest to change first."""
+
+
+def _blocking(
+    problem: Problem,
+    plan: Sequence[Assignment],
+    present: Assignment,
+    moved: Assignment,
+    delta: float,
+) -> Constraint:
     """The rule that keeps it from starting there as early as it starts now; else the objective."""
-    problem = decoder.model.problem
-    machine = problem.machine_by_id[moved.machine_id]
-    where = (*present.key, machine.machine_id)
-    if moved.start > present.start:
-        start, end = present.start, moved.start
-        for window in machine.downtimes:
-            if window.start <= end and start < window.end:
-                text = f"{machine.machine_id} is down ({window.label or 'downtime'})"
-                return Constraint(Rule.DOWNTIME, text, *where, window=window)
-        if machine.is_stopped:
-            text = f"{machine.machine_id} is {machine.state.name}: {machine.state_reason}"
-            return Constraint(Rule.MACHINE_STATE, text, *where)
-        late_s = (moved.start - present.start) / 1000
-        text = f"{machine.machine_id} is free {late_s:.0f} s later (J {delta:+.4f})"
-        return Constraint(Rule.CAPACITY, text, *where)
-    text = f"allowed, but J changes by {delta:+.4f}"
-    return Constraint(Rule.OBJECTIVE, text, *where)
+    where = (*present.key, moved.machine_id)
+    if moved.start <= present.start:
+        text = f"allowed, but J changes by {delta:+.4f}"
+        return Constraint(Rule.OBJECTIVE, text, *where)
+    later = f"free {(moved.start - present.start) / 1000:.0f} s later (J {delta:+.4f})"
+    length = moved.end - moved.start
+    there = replace(moved, start=present.start, end=present.start + length)
+    # What starts after it would make room; what runs by then does not.
+    others = [a for a in plan if a.key != present.key and a.start < present.start]
+    broken = [c for c in check(problem, [*others, there]) if c.rule in _PLACE]
+    if not broken:
+        return Constraint(Rule.CAPACITY, f"{moved.machine_id} is {later}", *where)
+    first = min(broken, key=lambda c: _PLACE.index(c.rule))
+    window = next(
+        (w for w in problem.machine_by_id[moved.machine_id].downtimes
+         if first.rule is Rule.DOWNTIME and w.start < there.end and there.start < w.end),
+        None,
+    )  # fmt: skip
+    return Constraint(first.rule, f"{first.text}; {later}", *where, first.other_id, window)
 
 
 def _words(operation: Operation, present: Assignment, rows: list[Alternative]) -> str:

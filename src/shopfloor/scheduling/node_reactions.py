@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -10,8 +9,8 @@ from shopfloor_msgs.msg import InspectionResult, MachineHealth, PartVerdict, The
 
 from shopfloor.scheduling import messages
 from shopfloor.scheduling.journal import EventKind
-from shopfloor.scheduling.problem import MachineState, Window
-from shopfloor.scheduling.reactions import FailRuns, pairs, thermal_factor
+from shopfloor.scheduling.problem import Machine, MachineState, Window
+from shopfloor.scheduling.reactions import FailRuns, Heat, is_booked, pairs, thermal_factor
 from shopfloor.scheduling.steps import Step
 
 
@@ -22,13 +21,13 @@ class Reactions:
         self._node = node
         params = node.params
         self._fails = FailRuns(pairs(params.feeders, "feeders"), params.fail_run)
-        self._hot = pairs(params.thermal_machines, "thermal_machines")
+        self._heat = Heat(pairs(params.thermal_machines, "thermal_machines"))
         self._names = pairs(params.health_machines, "health_machines")
         self._full_fps: dict[str, float] = {}
-        self._alerts: set[str] = set()
+        self._unknown: set[str] = set()
         if self._fails.feeders:
             node.subscription("part_verdict", self._on_verdict)
-        for host in self._hot:
+        for host in self._heat.hosts:
             node.subscription("thermal_state", partial(self._on_thermal, host), host=host)
         for machine in self._names:
             node.subscription("machine_health", self._on_health, machine=machine)
@@ -44,9 +43,6 @@ class Reactions:
     def _change(self, kind: EventKind, machine: str, state: MachineState, why: str,
                 factor: float = 1.0) -> None:  # fmt: skip
         """A machine changes on the graph's own account."""
-        if machine not in self._node.floor.state.machines:
-            self._node.fault("unknown machine", f"{machine}: {why}")
-            return
 
         def act(step: Step) -> None:
             self._node.commands.change_machine(step, kind, machine, state, why, None, factor)
@@ -63,38 +59,47 @@ class Reactions:
                 continue
             failed = evidence.verdict == InspectionResult.VERDICT_FAIL
             machine = self._fails.add(evidence.station, failed)
-            present = self._node.floor.state.machines.get(machine) if machine else None
-            if machine and (present is None or not present.is_stopped):
+            if not machine or (present := self._machine(machine)) is None:
+                continue
+            if not present.is_stopped:
                 why = f"{self._node.params.fail_run} FAIL verdicts in a row at {evidence.station}"
                 self._change(EventKind.DEFECT_STOP, machine, MachineState.HELD, why)
 
     def _on_thermal(self, host: str, state: ThermalState) -> None:
         if not self._node.is_active:
             return
-        machine = self._hot[host]
         if state.rung == 0 and state.guaranteed_fps > 0:
             self._full_fps[host] = float(state.guaranteed_fps)
         factor = thermal_factor(
             state.rung, state.rung_count, float(state.guaranteed_fps), self._full_fps.get(host, 0.0)
         )
-        present = self._node.floor.state.machines.get(machine)
-        if present is None or present.is_stopped:
+        self._heat.hear(host, state.rung, state.rung_name, factor)
+        present = self._machine(self._heat.hosts[host])
+        if present is None:
             return
-        if math.isclose(factor, self._node.floor.state.slowed.get(machine, 1.0), abs_tol=0.01):
-            return
-        wanted = MachineState.UP if factor >= 1.0 else MachineState.DERATED
-        why = f"{host} at thermal rung {state.rung} {state.rung_name}".rstrip()
-        self._change(EventKind.THERMAL_DERATE, machine, wanted, why, factor)
+        machine = present.machine_id
+        slowed = self._node.floor.state.slowed.get(machine, 1.0)
+        if (change := self._heat.change(present, slowed)) is not None:
+            wanted, factor, why = change
+            self._change(EventKind.THERMAL_DERATE, machine, wanted, why, factor)
 
     def _on_health(self, health: MachineHealth) -> None:
         if not self._node.is_active or health.tier != MachineHealth.TIER_WORK_ORDER:
             return
         machine_id = self._names.get(health.machine_id, health.machine_id)
+        machine = self._machine(machine_id)
         alert = health.alert_id or f"{machine_id} {health.component}"
-        if alert in self._alerts or machine_id not in self._node.floor.state.machines:
-            return
-        self._alerts.add(alert)
-        self._book_maintenance(machine_id, f"{alert}: {health.reason}")
+        if machine is not None and not is_booked(machine, alert):
+            self._book_maintenance(machine_id, f"{alert}: {health.reason}")
+
+    def _machine(self, machine_id: str) -> Machine | None:
+        """The machine; None, said once, where the parameters name one that there is not."""
+        machines = self._node.floor.state.machines
+        machine: Machine | None = machines.get(machine_id)
+        if machine is None and machines and machine_id not in self._unknown:
+            self._unknown.add(machine_id)
+            self._node.fault("unknown machine", f"{machine_id}: not in the problem")
+        return machine
 
     def _book_maintenance(self, machine_id: str, why: str) -> None:
         """A stop at the first end of an operation after the freeze horizon."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+
+from shopfloor.scheduling.problem import Machine, MachineState
+
+_HEAT = " at thermal rung "
+"""In the reason of a derate that heat has caused, by which it is known after a restart, too."""
 
 
 @dataclass
@@ -31,6 +37,32 @@ class FailRuns:
                 self._runs[station] = 0
 
 
+@dataclass
+class Heat:
+    """How much slower heat makes machines. hosts: host to machine."""
+
+    hosts: dict[str, str]
+    _said: dict[str, tuple[float, str]] = field(default_factory=dict)
+
+    def hear(self, host: str, rung: int, rung_name: str, factor: float) -> None:
+        """A host's rung, and how fast its machine still is with it."""
+        self._said[host] = factor, f"{host}{_HEAT}{rung} {rung_name}".rstrip()
+
+    def change(self, machine: Machine, slowed: float) -> tuple[MachineState, float, str] | None:
+        """State, speed factor and reason that a machine gets; None: it stays as it is.
+
+        slowed: its present factor. Of several hosts the slowest counts. A machine that is stopped,
+        or that a person has derated, stays so.
+        """
+        said = [self._said[host] for host, of in self.hosts.items()
+                if of == machine.machine_id and host in self._said]  # fmt: skip
+        factor, why = min(said, default=(1.0, ""))
+        by_person = machine.state is MachineState.DERATED and _HEAT not in machine.state_reason
+        if machine.is_stopped or by_person or math.isclose(factor, slowed, abs_tol=0.01):
+            return None
+        return (MachineState.UP if factor >= 1.0 else MachineState.DERATED), factor, why
+
+
 def thermal_factor(rung: int, rung_count: int, fps: float, full_fps: float) -> float:
     """How fast a station still is: by the promised rate where it is known, else by the rung."""
     if rung <= 0:
@@ -38,6 +70,15 @@ def thermal_factor(rung: int, rung_count: int, fps: float, full_fps: float) -> f
     if full_fps > 0.0 and 0.0 < fps < full_fps:
         return max(fps / full_fps, 0.05)
     return max(1.0 - rung / max(rung_count, rung + 1), 0.05)
+
+
+def is_booked(machine: Machine, alert: str) -> bool:
+    """Whether a stop was booked for an alert: health says it again and again, after a restart too.
+
+    The stops are in the journal, their labels begin with the alert.
+    """
+    start = f"{alert}: ".encode()[:100]  # a label is cut to 128 bytes
+    return any(window.label.encode().startswith(start) for window in machine.downtimes)
 
 
 def pairs(rows: tuple[str, ...], name: str) -> dict[str, str]:
