@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shopfloor.ros.parameters import BaseParameters, param
+from shopfloor.ros.parameters import BaseParameters, ParameterProblem, param
 
 SOURCES = ("folder", "video", "bag", "v4l2", "rtsp", "gstreamer", "genicam", "simulated")
 TRIGGERS = ("free_run", "software", "line")
+
+_TAKEN_BY = {
+    "topic": ("bag",),
+    "loop": ("folder", "video", "bag"),
+    "pixel_format": ("v4l2", "genicam"),
+    "exposure_us": ("genicam",),
+    "gain_db": ("genicam",),
+    "trigger": ("genicam",),
+    "trigger_line": ("genicam",),
+}
+"""What only some sources can do. Size and rate are not here: of any camera they tell
+`plant check` the traffic to expect."""
 
 
 @dataclass(frozen=True)
@@ -104,3 +116,14 @@ class CameraParameters(BaseParameters):
         le=60.0,
     )
     jpeg_quality: int = param(90, "Quality of the compressed frames.", ge=1, le=100)
+
+    def problems(self) -> list[ParameterProblem]:
+        """Wishes that this source has no way to fulfil."""
+        found = super().problems()
+        usual = type(self)()
+        for key, sources in _TAKEN_BY.items():
+            value = getattr(self, key)
+            if value != getattr(usual, key) and self.source not in sources:
+                text = f"{value!r} has no effect with source {self.source}; allowed with: "
+                found.append(ParameterProblem(key, text + ", ".join(sources)))
+        return found
