@@ -79,6 +79,8 @@ def test_models_and_inputs_stand_for_the_usual_where_empty() -> None:
         ({"rung_modes": ("inspect", "offload", "hold"), "crops": "none"}, "crops"),
         ({"fail_threshold": 0.2, "suspect_threshold": 0.5}, "suspect_threshold"),
         ({"min_mean_grey": 200.0, "max_mean_grey": 100.0}, "min_mean_grey"),
+        ({"suspect_threshold": 0.2, "score_floor": 0.3}, "suspect_threshold"),
+        ({"fail_threshold": 0.01}, "fail_threshold"),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused_by_name(wrong: dict[str, Any], key: str) -> None:
@@ -117,6 +119,26 @@ def test_variants_are_loaded_once_each_and_freed(tmp_path: Path) -> None:
     assert (decision.verdict, decision.reason) == (Verdict.SUSPECT, Reason.DEGRADED)
     variants.close()
     assert loads.closed == 2
+
+
+def test_what_a_threshold_asks_for_cannot_lie_below_the_score_floor(tmp_path: Path) -> None:
+    """Else a defect between the two would not be seen, and its part would pass."""
+    folder = write_package(tmp_path / "tiny")
+
+    def build(package: ModelPackage, engine: Engine) -> Inspector:
+        return Inspector(package, engine, Criteria(fail=0.6, suspect=0.3), score_floor=0.25)
+
+    rungs = InspectorParameters(
+        model=str(folder), rung_names=("full", "small"), rung_modes=(), rung_strides=(),
+        rung_models=("", str(write_package(tmp_path / "small"))),
+    ).rungs()  # fmt: skip
+    variants = Variants(rungs, Loads().engine, build)
+    variants.set_criteria(lambda package: Criteria(fail=0.6, suspect=0.26), caution=0.5)
+    assert variants.of(rungs[1]).criteria.floor == 0.25, "no more cautious than it can see"
+    with pytest.raises(ValueError, match=r"score_floor 0.25 is above the suspect threshold 0.2"):
+        variants.set_criteria(lambda package: Criteria(fail=0.6, suspect=0.2), caution=1.0)
+    assert variants.of(rungs[0]).criteria.suspect == 0.26, "the ones before stay"
+    variants.close()
 
 
 def test_a_ladder_whose_last_model_does_not_fit_leaves_nothing_loaded(tmp_path: Path) -> None:

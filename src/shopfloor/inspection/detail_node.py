@@ -18,7 +18,7 @@ from shopfloor.inspection.engines import Engine, EngineError, EngineOptions
 from shopfloor.inspection.model import load_model_package
 from shopfloor.inspection.parity import open_engine
 from shopfloor.inspection.pipeline import Inspector
-from shopfloor.inspection.verdict import Criteria
+from shopfloor.inspection.verdict import Criteria, check_floor
 from shopfloor.inspection.yolo import OutputError
 from shopfloor.ros import images
 from shopfloor.ros.diagnostics import Level, Status
@@ -237,7 +237,9 @@ class DetailInspectorNode(ShopfloorNode[DetailInspectorParameters]):
 
 def _criteria(params: DetailInspectorParameters, fail: float, suspect: float) -> Criteria:
     """The parameters' criteria over the model's; raises ValueError when they don't fit."""
-    return Criteria(params.fail_threshold or fail, params.suspect_threshold or suspect)
+    criteria = Criteria(params.fail_threshold or fail, params.suspect_threshold or suspect)
+    check_floor(criteria, params.score_floor)
+    return criteria
 
 
 def _nanoseconds(stamp: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shopfloor.inspection.engines import BACKENDS, PRECISIONS
+from shopfloor.inspection.parameters import threshold_problems
 from shopfloor.ros.parameters import BaseParameters, ParameterProblem, param
 
 
@@ -44,7 +45,10 @@ class DetailInspectorParameters(BaseParameters):
         live=True,
     )
     score_floor: float = param(
-        0.05, "Detections of one view below are not looked at.", ge=0.001, le=1.0
+        0.05,
+        "Detections of one view below are not looked at; at most the suspect threshold.",
+        ge=0.001,
+        le=1.0,
     )
     queue: int = param(
         32,
@@ -56,10 +60,7 @@ class DetailInspectorParameters(BaseParameters):
     def problems(self) -> list[ParameterProblem]:
         """Thresholds that contradict each other, and no view at all."""
         found = super().problems()
-        if 0.0 < self.fail_threshold < self.suspect_threshold:
-            allowed = f"up to fail_threshold, {self.fail_threshold:g}"
-            text = f"{self.suspect_threshold:g} is not allowed; allowed: {allowed}"
-            found.append(ParameterProblem("suspect_threshold", text))
+        found += threshold_problems(self.fail_threshold, self.suspect_threshold, self.score_floor)
         if not self.zooms:
             found.append(ParameterProblem("zooms", "it is empty; allowed: one number or more"))
         return found

@@ -87,7 +87,8 @@ class InspectorParameters(CommandParameters):
     )
     score_floor: float = param(
         0.05,
-        "Detections below are not reported. Low enough for honest statistics from the messages.",
+        "Detections below are not seen: at most the suspect threshold, and low enough for honest "
+        "statistics from the messages.",
         ge=0.001,
         le=1.0,
     )
@@ -185,12 +186,22 @@ class InspectorParameters(CommandParameters):
                 found.append(ParameterProblem("crops", text))
         except RungError as error:
             found.append(ParameterProblem(error.key, str(error)))
-        if 0.0 < self.fail_threshold < self.suspect_threshold:
-            allowed = f"up to fail_threshold, {self.fail_threshold:g}"
-            text = f"{self.suspect_threshold:g} is not allowed; allowed: {allowed}"
-            found.append(ParameterProblem("suspect_threshold", text))
+        found += threshold_problems(self.fail_threshold, self.suspect_threshold, self.score_floor)
         if self.min_mean_grey > self.max_mean_grey:
             allowed = f"up to max_mean_grey, {self.max_mean_grey:g}"
             text = f"{self.min_mean_grey:g} is not allowed; allowed: {allowed}"
             found.append(ParameterProblem("min_mean_grey", text))
         return found
+
+
+def threshold_problems(fail: float, suspect: float, score_floor: float) -> list[ParameterProblem]:
+    """What is wrong with the parameters of these names, each 0-1; 0 stands for the model's own."""
+    found = []
+    if 0.0 < fail < suspect:
+        text = f"{suspect:g} is not allowed; allowed: up to fail_threshold, {fail:g}"
+        found.append(ParameterProblem("suspect_threshold", text))
+    for key, threshold in (("fail_threshold", fail), ("suspect_threshold", suspect)):
+        if 0.0 < threshold < score_floor:
+            text = f"{threshold:g} is not allowed; allowed: from score_floor, {score_floor:g}, up"
+            found.append(ParameterProblem(key, text))
+    return found

@@ -95,6 +95,11 @@ class Inspector:
         self._letterbox(np.full((form.height, form.width), form.pad, dtype=np.uint8))
         self._decoder(engine.infer(self._letterbox.batch)[0])
 
+    @property
+    def score_floor(self) -> float:
+        """Detections below are not seen at all, 0-1."""
+        return self._decoder.score_floor
+
     def describe(self) -> EngineInfo:
         """The engine that runs the model."""
         return self._engine.describe()

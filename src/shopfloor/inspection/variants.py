@@ -14,7 +14,7 @@ from shopfloor.inspection.engines import Engine
 from shopfloor.inspection.model import ModelError, ModelPackage, load_model_package
 from shopfloor.inspection.pipeline import Inspector
 from shopfloor.inspection.rungs import Rung, Variant, resized
-from shopfloor.inspection.verdict import Criteria
+from shopfloor.inspection.verdict import Criteria, check_floor
 from shopfloor.ros.paths import model_folder
 
 TIMED_RUNS = 5
@@ -53,13 +53,16 @@ class Variants:
         """Criteria of each package; a variant that is not rung 0's is suspect from less.
 
         caution: share of the suspect threshold from which a reduced variant is suspect, 0-1.
-        Raises ValueError where thresholds don't fit, with all criteria as they were.
+        Raises ValueError where thresholds don't fit, with all criteria as they were. Below the
+        score floor nothing is seen, so no threshold may lie there.
         """
         made = {}
         for variant, inspector in self._inspectors.items():
             criteria = make(inspector.package)
+            check_floor(criteria, inspector.score_floor)
             if variant != self.rungs[0].variant:
-                criteria = replace(criteria, cautious=criteria.suspect * caution)
+                cautious = max(criteria.suspect * caution, inspector.score_floor)
+                criteria = replace(criteria, cautious=cautious)
             made[variant] = criteria
         for variant, criteria in made.items():
             self._inspectors[variant].criteria = criteria

@@ -81,6 +81,18 @@ class Criteria:
         return self.suspect if self.cautious is None else self.cautious
 
 
+def check_floor(criteria: Criteria, score_floor: float) -> None:
+    """Raises ValueError where a detection that decides would not be seen, and its part would pass.
+
+    score_floor: detections below are left out before anybody decides, 0-1.
+    """
+    if criteria.suspect < score_floor:
+        raise ValueError(
+            f"score_floor {score_floor:g} is above the suspect threshold {criteria.suspect:g}: "
+            f"what lies between would pass unseen; allowed: up to {criteria.suspect:g}"
+        )
+
+
 def unknown(reason: Reason, text: str) -> Decision:
     """The verdict on a frame that could not be judged."""
     return Decision(Verdict.UNKNOWN, reason, text)
