@@ -229,7 +229,8 @@ def test_baselines_by_service_and_after_a_crash(graph: Graph) -> None:
     child = graph._children[-1]
     child.process.kill()
     child.wait()
-    graph.start("vibration_monitor:vibration_monitor", parameters={"learn_automatically": False})
+    settings = {"learn_automatically": False, "silent_s": 600.0}
+    graph.start("vibration_monitor:vibration_monitor", parameters=settings)
     graph.until_state(MONITOR, ACTIVE)
     graph.until(floor._blocks.get_subscription_count, "the new monitor to listen")
     health = floor.until_health(20, lambda h: h.tier == MachineHealth.TIER_NORMAL)

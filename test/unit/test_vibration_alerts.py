@@ -30,6 +30,26 @@ def test_raised_once_and_open_until_seen_and_gone() -> None:
     assert book.alert is not None and book.alert.alert_id != first.alert_id
 
 
+def test_what_gets_worse_than_was_acknowledged_is_told_anew_and_once() -> None:
+    book = AlertBook("m")
+    book.update(Tier.INSPECT, "a", 0)
+    assert book.alert is not None
+    seen = book.alert.alert_id
+    book.acknowledge(seen, "J. Doe", 0, False, 1 * S)
+    book.update(Tier.INSPECT, "b", 2 * S)
+    assert book.alert.alert_id == seen, "no worse: still the same alert"
+    book.update(Tier.WORK_ORDER, "a", 3 * S)
+    worse = book.alert
+    assert worse.alert_id != seen and not worse.acknowledged_by
+    book.acknowledge(worse.alert_id, "J. Doe", 0, False, 4 * S)
+    for at, tier in enumerate((Tier.INSPECT, Tier.WORK_ORDER, Tier.INSPECT), start=5):
+        book.update(tier, "a", at * S)
+        assert book.alert.alert_id == worse.alert_id
+    book.update(Tier.NORMAL, "a", 9 * S)
+    book.update(Tier.INSPECT, "a", 10 * S)
+    assert book.alert.alert_id not in (seen, worse.alert_id)
+
+
 def test_a_false_alarm_closes_and_silences_its_cause_only() -> None:
     book = AlertBook("m")
     book.update(Tier.INSPECT, "a", 0)

@@ -109,6 +109,45 @@ def test_a_large_change_drafts_a_work_order_and_ends_with_its_cause(rig: Rig) ->
     assert rig.run(15).tier is Tier.NORMAL
 
 
+def test_a_link_that_loses_blocks_keeps_nobody_from_being_asked(rig: Rig) -> None:
+    """Every fourth window is lost: it counts neither way, and how long it lasts is told in full."""
+    rig.stream.fault = MachineFault("outer_race", 3.0)
+    lost = Quality(Status.UNKNOWN, Defect.GAP, "2 blocks lost")
+    for k in range(40):
+        health = rig.run(1, clock=lost) if k % 4 == 3 else rig.run(1)
+        assert (health.tier is Tier.UNKNOWN) == (k % 4 == 3)
+    health = rig.run(1)
+    assert health.tier is Tier.WORK_ORDER, health.reason
+    assert health.act_persisted_s > 2 * LIMITS.persistence
+    rig.run(LIMITS.persistence, clock=lost)
+    assert rig.run(1).tier < Tier.INSPECT, "nobody knows what was in between"
+
+
+def test_a_drive_between_two_speeds_is_watched_at_both() -> None:
+    rig, limits = Rig(), replace(LIMITS, learn_windows=30)
+    rig.health = SensorHealth("m", "s", limits)
+    slow = replace(SPEC, speed_rpm=SPEC.speed_rpm - 300)
+    for spec in (SPEC, slow):
+        rig.stream.spec = spec
+        rig.run(limits.learn_windows)
+    rig.stream.fault = MachineFault("outer_race", 3.0)
+    names = set()
+    for k in range(15):
+        rig.stream.spec = slow if k % 5 else SPEC
+        health = rig.run(1)
+        names.add(health.bin_name)
+    assert len(names) == 2 and health.tier >= Tier.INSPECT, health.reason
+
+
+def test_zone_d_asks_for_a_person_though_it_was_learned_so() -> None:
+    rig = Rig()
+    rig.stream.fault = MachineFault("unbalance", 6.0)
+    health = rig.run(LIMITS.learn_windows + 2)
+    assert health.zone is Zone.D and health.tier <= Tier.LOG
+    health = rig.run(LIMITS.persistence)
+    assert health.tier is Tier.INSPECT and "zone D" in health.reason, health.reason
+
+
 def test_bumps_ask_for_nobody(rig: Rig) -> None:
     for k in range(60):
         features = rig.features()
@@ -128,6 +167,26 @@ def test_what_is_not_trusted_is_unknown_and_one_window_mends_it(rig: Rig) -> Non
     assert health.diagnosis.fault is Fault.ABSTAIN
     assert math.isnan(health.watch_score) and health.zone is Zone.UNKNOWN
     assert rig.run(1).tier is Tier.NORMAL
+
+
+@pytest.mark.parametrize("kind", ["outer_race", "unbalance"])
+def test_a_diagnosis_ends_with_the_tachometer(rig: Rig, kind: str) -> None:
+    """Neither what was heard before nor a nominal speed stands for a measured one."""
+    rig.stream.fault = MachineFault(kind, 2.0)
+    named = rig.run(8).diagnosis.fault
+    assert named in (Fault.OUTER_RACE, Fault.UNBALANCE)
+    for speed in (Speed(SPEC.speed_rpm, SpeedSource.NOMINAL), Speed()):
+        found = ANALYSER.analyse([rig.features().window], [speed])[0]
+        diagnosis = rig.health.update(found, ANALYSER.bands_hz).diagnosis
+        assert diagnosis.fault is Fault.ABSTAIN and "not measured" in diagnosis.text
+    assert rig.run(1).diagnosis.fault is named, "the tachometer is back"
+
+
+def test_no_bearing_is_named_with_the_scores_of_windows_before(rig: Rig) -> None:
+    rig.stream.fault = MachineFault("outer_race", 1.0)
+    assert rig.run(8).diagnosis.fault is Fault.OUTER_RACE
+    blind = replace(rig.features(), evidence=None)
+    assert rig.health.update(blind, ANALYSER.bands_hz).diagnosis.fault is not Fault.OUTER_RACE
 
 
 def test_no_diagnosis_without_a_measured_speed(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from shopfloor.vibration.baseline import BaselineAction, BaselineState, checked_
 from shopfloor.vibration.clock import ClockLimits
 from shopfloor.vibration.diagnosis import DiagnosisLimits
 from shopfloor.vibration.features import DEFAULT_BANDS_HZ
-from shopfloor.vibration.health import HealthLimits
-from shopfloor.vibration.monitoring import Monitoring, Settings
+from shopfloor.vibration.health import HealthLimits, Tier
+from shopfloor.vibration.machines import Machine
+from shopfloor.vibration.monitoring import BlockRefused, Monitoring, Settings
 from shopfloor.vibration.signal import Block, Unit
 
 RATE, N = 4000.0, 4000
@@ -25,11 +27,11 @@ LEARN, FREEZE, RESET = BaselineAction.LEARN, BaselineAction.FREEZE, BaselineActi
 class Floor:
     """Two sensors on one machine."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, machines: dict[str, Machine] | None = None) -> None:
         health = HealthLimits(learn_automatically=False)
         settings = Settings(1.0, DEFAULT_BANDS_HZ, ClockLimits(), health, DiagnosisLimits(),
                             folder, 3.0, 5.0, 8)  # fmt: skip
-        self.monitoring = Monitoring(settings, {})
+        self.monitoring = Monitoring(settings, machines or {})
         self.analyser = Analyser({}, {})
         self.streams = {
             name: MachineStream(MACHINES[0], k, sample_rate_hz=RATE)
@@ -89,6 +91,39 @@ def test_one_sensor_with_too_little_keeps_all_from_being_frozen(tmp_path: Path) 
         floor.monitoring.change_baseline("m", FREEZE)
     assert floor.monitoring.sensors["a"].health.state()[0] is BaselineState.LEARNING
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_sensor_that_two_machines_claim_is_refused_until_one_is_silent(tmp_path: Path) -> None:
+    floor = Floor(tmp_path)
+    floor.run(2)
+    other = Block("n", "a", 0, 10**9, 0, RATE, ("x",), Unit.ACCELERATION,
+                  np.ones((1, N), np.float32))  # fmt: skip
+    with pytest.raises(BlockRefused, match="'a' of 'n' is heard from 'm'"):
+        floor.monitoring.add(other, 0)
+    floor.run(1)
+    assert floor.monitoring.sensors["a"].windows == 3, "the first machine goes on"
+    assert floor.monitoring.silences(4 * 10**9, 0)
+    assert floor.monitoring.add(other, 4 * 10**9), "moved to another machine"
+
+
+def test_a_sensor_of_the_file_that_never_comes_makes_its_machine_unknown(tmp_path: Path) -> None:
+    floor = Floor(tmp_path, {"m": Machine("m", sensors=("a", "c")), "n": Machine("n")})
+    monitoring, second_ns = floor.monitoring, 10**9
+    assert not monitoring.silences(0, 0)
+    floor.run(2, "a")
+    assert not monitoring.silences(3 * second_ns, 0), "not yet"
+    monitoring.sensors["a"].heard_ns = 4 * second_ns
+    assert [report.machine_id for report in monitoring.silences(4 * second_ns, 0)] == ["m"]
+    assert not monitoring.silences(5 * second_ns, 0), "said once"
+    heard = monitoring.sensors["a"]
+    assert heard.latest is not None
+    heard.latest = replace(heard.latest, tier=Tier.NORMAL)
+    report = monitoring.report("m", 0)
+    assert (report.sensor_id, report.health.tier) == ("c", Tier.UNKNOWN)
+    assert "no block yet" in report.health.reason
+    floor.streams["c"] = floor.streams["b"]
+    floor.run(2, "c")
+    assert not monitoring.missing and monitoring.sensors["c"].windows
 
 
 def test_a_bin_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -96,6 +96,25 @@ def test_from_a_recording_to_one_table(
     assert "NaN" in table["reason"][1]
 
 
+def test_a_table_without_its_column_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "f.csv").write_text("time,window_s\n0,1\n1,1\n")
+    (tmp_path / "log.csv").write_text("time,note\n0,greased\n")
+    (tmp_path / "t.csv").write_text("time,value\n0,21.5\n1,warm\n")
+    (tmp_path / "bare.csv").write_text("time\n0\n")
+    out = ["--out", str(tmp_path / "o.csv")]
+    for arguments, needle in (
+        (["f.csv", "--maintenance", "log.csv"], "maintenance: no column 'text'; there are: time"),
+        (["f.csv", "--temperature", "t.csv"], "temperature: column 'value': could not convert"),
+        (["f.csv", "--current", "bare.csv"], "current: no column 'value'"),
+        (["bare.csv"], "features: no column 'window_s'"),
+    ):
+        paths = [a if a.startswith("--") else str(tmp_path / a) for a in arguments]
+        assert main(["align", *paths, *out]) == 2
+        assert needle in capsys.readouterr().err
+
+
 def test_what_cannot_be_done_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "x.npy", np.zeros(100))
     for arguments in (
@@ -122,8 +141,8 @@ def health(at_s: float, tier: int, alert: str = "") -> SimpleNamespace:
     return SimpleNamespace(
         machine_id="pump_1", header=SimpleNamespace(stamp=stamp), tier=tier, act_score=3.0,
         watch_score=1.0, act_threshold=6.0, watch_threshold=2.0, alert_id=alert, reason="r <&>",
-        diagnosis_text="d", contributions=[], work_order="", speed_rpm=1460.0, speed_bin="b",
-        baseline_windows=30,
+        diagnosis_text="d", component="s", contributions=[], work_order="",
+        speed_rpm=1460.0, speed_bin="b", baseline_windows=30,
     )  # fmt: skip
 
 
@@ -138,6 +157,19 @@ def test_the_collector_keeps_the_last_whole_stretch() -> None:
     story = collector.finish()
     assert story.window is not None and story.window.data.shape == (3, 1000)
     assert collector.machines == {"pump_1", "other"}
+
+
+def test_two_sensors_of_a_machine_do_not_cut_each_others_waveform() -> None:
+    collector, stream = Collector("pump_1"), MachineStream(MACHINES[0], 1)
+    for k in range(12):
+        for name in ("s", "other end"):
+            collector.add("vibration_block", block(k, stream, sensor_id=name))
+    collector.add("vibration_block", block(12, stream, sensor_id="other end"))
+    window = collector.finish().window
+    assert window is not None and window.data.shape == (3, 10_000)
+    collector.add("machine_health", health(1e9, 3))
+    window = collector.finish().window
+    assert window is not None and window.sensor_id == "s", "the one that the health speaks of"
 
 
 def test_the_page_has_everything_and_escapes_text(tmp_path: Path) -> None:
@@ -161,7 +193,11 @@ def test_the_page_has_everything_and_escapes_text(tmp_path: Path) -> None:
     assert len(story.trend) == 20
     machine = Machine("pump_1", 1480.0, BearingOrders(*MACHINES[0].orders))
     zones = ZoneLimits("2", "rigid", 1.4, 2.8, 4.5, ("", "", ""))
-    page, png = report.write(report.draw(story, machine, zones), story, tmp_path / "p")
+    figure = report.draw(story, machine, zones)
+    marked = [{text.get_text() for text in axes.texts} for axes in figure.axes]
+    lines = {"BPFO", "BPFI", "2xBSF", "FTF"}
+    assert lines | {"1x", "2x", "3x"} <= marked[1] and lines <= marked[2]
+    page, png = report.write(figure, story, tmp_path / "p")
     assert png.read_bytes().startswith(b"\x89PNG")
     text = page.read_text("utf-8")
     assert "r &lt;&amp;&gt;" in text and "data:image/png" in text

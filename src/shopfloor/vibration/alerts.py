@@ -26,11 +26,13 @@ class AlertBook:
         self.alert: Alert | None = None
         self._silenced: dict[str, tuple[int, str]] = {}
         self._number = 0
+        self._highest = Tier.UNKNOWN
 
     def update(self, tier: Tier, cause: str, now_ns: int) -> Tier:
         """Raise, keep or close the alert; the tier to show.
 
-        A silenced cause shows as LOG. UNKNOWN neither raises nor closes: nobody knows.
+        What becomes worse than what a person has acknowledged is an alert of its own. A silenced
+        cause shows as LOG. UNKNOWN neither raises nor closes: nobody knows.
         """
         if tier is Tier.UNKNOWN:
             return tier
@@ -38,8 +40,11 @@ class AlertBook:
             until_ns, _ = self._silenced.get(cause, (0, ""))
             if now_ns < until_ns:
                 return Tier.LOG
-            if self.alert is None:
+            is_worse = tier > self._highest
+            self._highest = max(tier, self._highest)
+            if self.alert is None or (self.alert.acknowledged_by and is_worse):
                 self._number += 1
+                self._highest = tier
                 at = datetime.fromtimestamp(now_ns / 1e9, timezone.utc)
                 alert_id = f"{self.machine_id[:36]}-{at:%Y%m%dT%H%M%S}-{self._number}"
                 self.alert = Alert(alert_id, cause, now_ns)

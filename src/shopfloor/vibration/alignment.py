@@ -58,19 +58,20 @@ def align(
     features: columns time, window_s and whatever else. signals: name to a table with the columns
     time and value. maintenance: columns time and text; gives `maintenance` (what was done in the
     window), `hours_since_maintenance` and its validity.
+    Raises ValueError naming table and column where one is missing or is no number.
     """
     table = features.copy()
     start_s = _seconds(table[TIME])
-    end_s = start_s + table["window_s"].to_numpy(float)
+    end_s = start_s + _numbers(table, "window_s", "features")
     for name, signal in signals.items():
-        if "value" not in signal:
-            raise ValueError(f"{name}: no column 'value'")
-        values, valid = _in_windows(signal, start_s, end_s)
+        at_s, value = _seconds(signal[TIME]), _numbers(signal, "value", name)
+        known = np.isfinite(value)
+        values, valid = _in_windows(at_s[known], value[known], start_s, end_s)
         table[name], table[f"{name}_valid"] = values, valid
     if maintenance is not None:
         at_s = _seconds(maintenance[TIME])
         first, last = np.searchsorted(at_s, start_s), np.searchsorted(at_s, end_s)
-        text = maintenance["text"].astype(str).to_numpy()
+        text = _column(maintenance, "text", "maintenance").astype(str).to_numpy()
         table["maintenance"] = [
             "; ".join(text[a:b]) for a, b in zip(first, last, strict=True)
         ]  # fmt: skip
@@ -81,12 +82,25 @@ def align(
     return table
 
 
+def _column(table: pd.DataFrame, column: str, of: str) -> pd.Series:
+    if column not in table:
+        there = ", ".join(map(str, table.columns))
+        raise ValueError(f"{of}: no column '{column}'; there are: {there}")
+    return table[column]
+
+
+def _numbers(table: pd.DataFrame, column: str, of: str) -> Floats:
+    try:
+        numbers: Floats = _column(table, column, of).to_numpy(float)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{of}: column '{column}': {error}") from None
+    return numbers
+
+
 def _in_windows(
-    signal: pd.DataFrame, start_s: Floats, end_s: Floats
+    at_s: Floats, value: Floats, start_s: Floats, end_s: Floats
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Mean inside each window; between two samples a line, where they are two periods apart."""
-    signal = signal[np.isfinite(signal["value"].to_numpy(float))]
-    at_s, value = _seconds(signal[TIME]), signal["value"].to_numpy(float)
     if not len(at_s):
         return np.full(len(start_s), np.nan), np.zeros(len(start_s), bool)
     first, last = np.searchsorted(at_s, start_s), np.searchsorted(at_s, end_s)

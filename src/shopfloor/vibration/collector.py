@@ -25,7 +25,7 @@ class Collector:
         self.story = Story(machine_id)
         self.machines: set[str] = set()
         self._window_s = window_s
-        self._blocks: deque[Any] = deque()
+        self._blocks: dict[str, deque[Any]] = {}
         self._velocity = math.nan
 
     def add(self, key: str, message: Any) -> None:
@@ -52,10 +52,15 @@ class Collector:
             )  # fmt: skip
 
     def finish(self) -> Story:
-        """The story, with the last whole stretch of waveform."""
+        """The story, with the last whole stretch of waveform.
+
+        Of several sensors it is that of the one that the health speaks of, else the longest.
+        """
         story = self.story
         story.trend = _in_order(story.trend)
-        blocks = list(self._blocks)
+        named = story.latest.component if story.latest is not None else ""
+        longest = max(self._blocks.values(), key=len, default=deque())
+        blocks = list(self._blocks.get(named) or longest)
         if blocks:
             data = np.concatenate([_data(block) for block in blocks], axis=1)
             last = blocks[-1]
@@ -67,10 +72,10 @@ class Collector:
         return story
 
     def _add_block(self, block: Any) -> None:
-        last = self._blocks[-1] if self._blocks else None
+        blocks = self._blocks.setdefault(block.sensor_id, deque())
+        last = blocks[-1] if blocks else None
         follows = (
             last is not None
-            and last.sensor_id == block.sensor_id
             and block.sequence == last.sequence + 1
             and len(block.data) == len(last.data)
         )
@@ -78,11 +83,11 @@ class Collector:
         if not whole or not np.isfinite(np.asarray(block.data)).all():
             return
         if not follows:
-            self._blocks.clear()
-        self._blocks.append(block)
+            blocks.clear()
+        blocks.append(block)
         seconds = block.samples_per_channel / block.sample_rate_hz
-        while len(self._blocks) * seconds > self._window_s + 1e-6:
-            self._blocks.popleft()
+        while len(blocks) * seconds > self._window_s + 1e-6:
+            blocks.popleft()
 
 
 def _data(block: Any) -> Samples:

@@ -90,13 +90,18 @@ class Diagnostician:
         limits, speed = self.limits, features.speed
         if features.quality.status is Status.UNKNOWN:
             return self._abstain(f"signal not trusted: {features.quality.reason}")
-        if not speed.rpm > 0:
-            return self._abstain("shaft speed not known")
+        if not speed.rpm > 0 or speed.source in (SpeedSource.UNKNOWN, SpeedSource.NOMINAL):
+            return self._abstain("shaft speed not measured")
         usable = features.usable
-        if rise_db is not None:
-            self._shaft.append(shaft_scores(rise_db[usable], _axial(features)[usable]))
         evidence = features.evidence
-        if evidence is not None and np.isfinite(evidence.score[usable]).all():
+        # What is not known of this window is not said with the scores of the windows before it.
+        if rise_db is None:
+            self._shaft.clear()
+        else:
+            self._shaft.append(shaft_scores(rise_db[usable], _axial(features)[usable]))
+        if evidence is None or not np.isfinite(evidence.score[usable]).all():
+            self._bearing.clear()
+        else:
             # Every axis hears the bearing: their mean has less chance in it than the best of them.
             self._bearing.append(evidence.score[usable].mean(axis=0))
         found = []
@@ -115,9 +120,6 @@ class Diagnostician:
         if len(found) == 2:
             return Diagnosis(Fault.HEALTHY, math.nan, limits.bearing_margin,
                              "no fault line and no order stands out")  # fmt: skip
-        if not found and speed.source is SpeedSource.NOMINAL:
-            return Diagnosis(Fault.ABSTAIN, math.nan, limits.bearing_margin,
-                             "shaft speed not measured, and no baseline")  # fmt: skip
         return Diagnosis(Fault.ABSTAIN, math.nan, limits.bearing_margin,
                          "no bearing data" if self._shaft else
                          "no bearing line stands out; no baseline for the shaft" if found else

@@ -120,20 +120,21 @@ class SensorHealth:
         self._learned: dict[str, list[Floats]] = {}
         self._targets: dict[str, int] = {}
         self._looked_for: set[str] = set()
-        self._act: deque[tuple[float, float]] = deque(maxlen=self.limits.persistence)
+        self._act: deque[float] = deque(maxlen=self.limits.persistence)
+        self._above_since_s: float | None = None
+        self._zone_d: deque[bool] = deque(maxlen=self.limits.persistence)
         self._watch: deque[bool] = deque(maxlen=self.limits.watch_windows)
         self._named: deque[Fault] = deque(maxlen=self.limits.persistence)
+        self._unjudged = 0
         self._names: tuple[FeatureName, ...] = ()
 
     def update(self, features: WindowFeatures, bands_hz: tuple[tuple[float, float], ...]) -> Health:
         """Take in a window and judge it; a window that is not trusted is UNKNOWN."""
         if features.quality.status is Status.UNKNOWN:
-            self._forget()
+            self._leave_out()
             return self._unknown(features, f"signal not trusted: {features.quality.reason}")
         bin_name = speed_bin(features.speed.rpm, self.limits.speed_bin_rpm, self.bin_name)
-        if bin_name != self.bin_name:
-            self.bin_name = bin_name
-            self._forget()
+        self.bin_name = bin_name
         window = features.window
         names = feature_names(window.channels, bands_hz, window.unit.symbol)
         vector = feature_vector(features)
@@ -146,6 +147,7 @@ class SensorHealth:
             state, count = self.state(bin_name)
             needed = self._targets.get(bin_name, MIN_WINDOWS)
             what = f"learning, {count} of {needed} windows" if count else "no baseline"
+            self._leave_out()
             return self._unknown(features, f"{what} for {bin_name}", state, count)
         return self._judge(features, baseline, vector)
 
@@ -264,7 +266,13 @@ class SensorHealth:
         change = baseline.change_db(vector)
         act, cause = self._act_index(baseline, change)
         at_s = features.window.stamp_ns / 1e9 + features.window.duration_s
-        self._act.append((at_s, act))
+        self._unjudged = 0
+        self._act.append(act)
+        if not act >= limits.act_db:
+            self._above_since_s = None
+        elif self._above_since_s is None:
+            self._above_since_s = at_s
+        self._zone_d.append(Zone.D in features.zones)
         self._watch.append(score >= baseline.threshold)
         channels = len(features.window.channels)
         diagnosis = self._diagnostician.update(features, order_rise_db(baseline, vector, channels))
@@ -276,6 +284,9 @@ class SensorHealth:
             reason = f"changed: distance {score:.1f}, threshold {baseline.threshold:.1f}"
             if named and self._named.count(diagnosis.fault) >= 0.8 * limits.persistence:
                 tier, reason = Tier.INSPECT, diagnosis.text
+        if tier < Tier.INSPECT and sum(self._zone_d) >= 0.8 * limits.persistence:
+            # Whatever was learned as normal: a machine may have been bad from its first day.
+            tier, reason = Tier.INSPECT, _zone_text(features)
         if self._persisted(limits.act_db):
             tier, reason = Tier.INSPECT, cause
             if named or self._persisted(limits.work_order_db) or Zone.D in features.zones:
@@ -288,7 +299,7 @@ class SensorHealth:
             watch_threshold=baseline.threshold,
             act_score=act,
             act_threshold=limits.act_db,
-            act_persisted_s=self._above_for_s(limits.act_db),
+            act_persisted_s=0.0 if self._above_since_s is None else at_s - self._above_since_s,
             zone=max(features.zones),
             contributions=_contributions(baseline, vector, change, shares),
             diagnosis=diagnosis,
@@ -311,23 +322,25 @@ class SensorHealth:
         best = rows[int(np.nanargmax(rises))]
         return float(change_db[best]), _text(baseline.names[best], float(change_db[best]), bands)
 
+    def _leave_out(self) -> None:
+        """A window that cannot be judged counts neither way; after many of them all begins anew.
+
+        So a link that loses a block now and then, or a drive that changes its speed, cannot keep an
+        alarm from ever being reached.
+        """
+        self._unjudged += 1
+        if self._unjudged >= self.limits.persistence:
+            self._forget()
+
     def _forget(self) -> None:
-        self._act.clear()
-        self._watch.clear()
-        self._named.clear()
+        for kept in (self._act, self._watch, self._named, self._zone_d):
+            kept.clear()
+        self._above_since_s = None
 
     def _persisted(self, threshold_db: float) -> bool:
         needed = self.limits.persistence
-        above = sum(act >= threshold_db for _, act in self._act)
+        above = sum(act >= threshold_db for act in self._act)
         return len(self._act) == needed and above >= 0.8 * needed
-
-    def _above_for_s(self, threshold_db: float) -> float:
-        since = None
-        for at_s, act in reversed(self._act):
-            if not act >= threshold_db:
-                break
-            since = at_s
-        return 0.0 if since is None else self._act[-1][0] - since
 
     def _unknown(
         self,
@@ -379,6 +392,12 @@ def _contributions(
             )
         )
     return tuple(found)
+
+
+def _zone_text(features: WindowFeatures) -> str:
+    worst = int(np.nanargmax(features.velocity_rms_mm_s))
+    velocity, channel = features.velocity_rms_mm_s[worst], features.window.channels[worst]
+    return f"severity zone D: {velocity:.1f} mm/s ({channel})"
 
 
 def _linear(name: FeatureName, decibels: float) -> float:

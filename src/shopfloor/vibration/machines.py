@@ -44,11 +44,16 @@ def load_machines(path: Path) -> dict[str, Machine]:
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a machines file: {error!r}") from error
     machines: dict[str, Machine] = {}
+    owner: dict[str, str] = {}
     for name, row in items:
         try:
             machines[str(name)] = _machine(str(name), row or {})
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: machine '{name}': {error}") from error
+        for sensor in machines[str(name)].sensors:
+            if owner.setdefault(sensor, str(name)) != str(name):
+                text = f"sensor '{sensor}' is {owner[sensor]}'s already"
+                raise ValueError(f"{path}: machine '{name}': {text}")
     return machines
 
 

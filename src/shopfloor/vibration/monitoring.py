@@ -57,8 +57,8 @@ class Report:
     work_order: str
 
 
-class TooManySensors(ValueError):
-    """A block came from one sensor more than there may be."""
+class BlockRefused(ValueError):
+    """A block of one sensor more than there may be, or of a sensor that is another machine's."""
 
 
 class Monitoring:
@@ -71,12 +71,21 @@ class Monitoring:
         self.defects: Counter[str] = Counter()
         self.windows = 0
         self.unknown_windows = 0
+        self.missing: dict[str, tuple[str, Health]] = {}
+        self._expected = {name: m.machine_id for m in machines.values() for name in m.sensors}
+        self._expected_since_ns: int | None = None
         self._speeds: dict[str, deque[tuple[int, float, SpeedSource]]] = {}
 
     def add(self, block: Block, steady_ns: int) -> list[Window]:
-        """Take in a block; the windows that it ended. Raises TooManySensors."""
+        """Take in a block; the windows that it ended. Raises BlockRefused."""
         sensor = self.sensors.get(block.sensor_id)
         if sensor is None or sensor.machine_id != block.machine_id:
+            if sensor is not None and not sensor.is_silent:
+                # Taken in turns, neither machine would ever fill a window.
+                raise BlockRefused(
+                    f"sensor '{block.sensor_id}' of '{block.machine_id}' is heard from "
+                    f"'{sensor.machine_id}' too: a sensor's id is unique in the plant"
+                )
             sensor = self._new_sensor(block, steady_ns)
         sensor.heard_ns, sensor.is_silent = steady_ns, False
         before = sensor.stream.counts.copy()
@@ -87,7 +96,7 @@ class Monitoring:
     def _new_sensor(self, block: Block, steady_ns: int) -> Sensor:
         settings = self.settings
         if len(self.sensors) >= settings.max_sensors and block.sensor_id not in self.sensors:
-            raise TooManySensors(
+            raise BlockRefused(
                 f"sensor '{block.sensor_id}' of '{block.machine_id}': already "
                 f"{settings.max_sensors} sensors (max_sensors)"
             )
@@ -104,6 +113,8 @@ class Monitoring:
             steady_ns,
         )
         self.sensors[block.sensor_id] = sensor
+        self._expected.pop(block.sensor_id, None)
+        self.missing.pop(block.sensor_id, None)
         return sensor
 
     def hear_speed(self, machine_id: str, stamp_ns: int, rpm: float, source: int) -> None:
@@ -145,8 +156,8 @@ class Monitoring:
         return self.report(window.machine_id, now_ns)
 
     def silences(self, steady_ns: int, now_ns: int) -> list[Report]:
-        """Reports of machines of which a sensor has just fallen silent."""
-        fallen = []
+        """Reports of machines of which a sensor has just fallen silent, or was never heard."""
+        fallen = self._not_heard(steady_ns)
         for name, sensor in self.sensors.items():
             quiet_s = (steady_ns - sensor.heard_ns) / 1e9
             if quiet_s > self.settings.silent_s and not sensor.is_silent:
@@ -156,6 +167,21 @@ class Monitoring:
                 fallen.append(sensor.machine_id)
         return [self.report(machine, now_ns) for machine in dict.fromkeys(fallen)]
 
+    def _not_heard(self, steady_ns: int) -> list[str]:
+        """The machines of sensors in the machines file that have been waited for long enough."""
+        if self._expected_since_ns is None:
+            self._expected_since_ns = steady_ns
+        quiet_s = (steady_ns - self._expected_since_ns) / 1e9
+        if quiet_s <= self.settings.silent_s:
+            return []
+        fallen = []
+        for name, machine_id in self._expected.items():
+            health = SensorHealth(machine_id, name, self.settings.health)
+            self.missing[name] = machine_id, health.silent(f"{name}: no block yet")
+            fallen.append(machine_id)
+        self._expected.clear()
+        return fallen
+
     def report(self, machine_id: str, now_ns: int) -> Report:
         """The worst of a machine's sensors; UNKNOWN hides a NORMAL, and is hidden by a change."""
         found = [
@@ -163,6 +189,7 @@ class Monitoring:
             for name, s in self.sensors.items()
             if s.machine_id == machine_id and s.latest is not None
         ]
+        found += [(name, health) for name, (of, health) in self.missing.items() if of == machine_id]
 
         def weight(item: tuple[str, Health]) -> float:
             tier = item[1].tier

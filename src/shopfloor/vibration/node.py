@@ -27,7 +27,7 @@ from shopfloor.vibration.clock import ClockLimits
 from shopfloor.vibration.diagnosis import DiagnosisLimits
 from shopfloor.vibration.health import HealthLimits, Tier
 from shopfloor.vibration.machines import load_machines
-from shopfloor.vibration.monitoring import Monitoring, Report, Settings, TooManySensors
+from shopfloor.vibration.monitoring import BlockRefused, Monitoring, Report, Settings
 from shopfloor.vibration.parameters import VibrationMonitorParameters
 from shopfloor.vibration.severity import load_zone_table
 from shopfloor.vibration.signal import Status as SignalStatus
@@ -131,7 +131,7 @@ class VibrationMonitorNode(ShopfloorNode[VibrationMonitorParameters]):
             # A bag's time is not the middleware's.
             arrival_ns = arrival_ns if self._is_system_time and arrival_ns else self.now_ns()
             windows = self._monitoring.add(messages.block(message, arrival_ns), self.steady_ns())
-        except TooManySensors as error:
+        except BlockRefused as error:
             self.fault("block refused", str(error))
             return
         for window in windows:
@@ -188,7 +188,7 @@ class VibrationMonitorNode(ShopfloorNode[VibrationMonitorParameters]):
                 stages_ms,
             )
         )
-        sensor = self._monitoring.sensors[report.sensor_id] if self._monitoring else None
+        sensor = self._monitoring.sensors.get(report.sensor_id) if self._monitoring else None
         while sensor is not None and sensor.health.problems:
             self.fault("baseline", sensor.health.problems.pop(0))
 
@@ -273,14 +273,19 @@ class VibrationMonitorNode(ShopfloorNode[VibrationMonitorParameters]):
         }
         if not monitoring.sensors:
             return Status(Level.STALE, "no blocks yet", values)
-        bad = [
+        bad = [health.reason for _, health in monitoring.missing.values()]
+        bad += [
             f"{name}: {sensor.latest.quality.reason}"
             for name, sensor in monitoring.sensors.items()
             if sensor.latest is not None and sensor.latest.quality.status is not SignalStatus.VALID
         ]
         if bad:
-            level = Level.ERROR if len(bad) == len(monitoring.sensors) else Level.WARN
+            everyone = len(monitoring.sensors) + len(monitoring.missing)
+            level = Level.ERROR if len(bad) == everyone else Level.WARN
             return Status(level, "; ".join(bad[:3]), values)
+        waiting = [name for name, s in monitoring.sensors.items() if s.latest is None]
+        if waiting:
+            return Status(Level.STALE, f"no window yet of {', '.join(waiting[:3])}", values)
         return Status(Level.OK, f"{len(monitoring.sensors)} sensors, all trusted", values)
 
     def _machines_status(self) -> Status:
@@ -297,13 +302,17 @@ class VibrationMonitorNode(ShopfloorNode[VibrationMonitorParameters]):
             )
             state = BaselineState(sensor.latest.baseline).name.lower()
             values[name] = f"{sensor.latest.tier.name}: {sensor.latest.reason} (baseline {state})"
-        missing = sorted(set(monitoring.machines) - set(tiers))
-        if missing:
-            values["not heard"] = ", ".join(missing)
+        silent = sorted(set(monitoring.machines) - set(tiers))
+        if silent:
+            values["not heard"] = ", ".join(silent)
+        for name, (machine_id, health) in monitoring.missing.items():
+            values[name] = f"{health.tier.name}: {health.reason}"
+            tiers[machine_id] = tiers.get(machine_id, Tier.UNKNOWN)
         asks = [f"{machine}: {tier.name}" for machine, tier in tiers.items() if tier > Tier.LOG]
         if asks:
             return Status(Level.WARN, "; ".join(asks), values)
         unknown = [machine for machine, tier in tiers.items() if tier is Tier.UNKNOWN]
+        unknown += [machine for machine in silent if machine not in tiers]
         if unknown or not tiers:
             return Status(Level.STALE, f"not known: {', '.join(unknown) or 'no machine'}", values)
         return Status(Level.OK, f"{len(tiers)} machines as learned", values)

@@ -67,7 +67,7 @@ def draw(story: Story, machine: Machine | None, zones: ZoneLimits | None) -> Fig
             _empty(axes, "no waveform in this recording")
     else:
         _waveform(waveform, story.window)
-        _spectrum(spectrum, story.window, story.speed_rpm)
+        _spectrum(spectrum, story.window, machine, story.speed_rpm)
         _envelope(envelope, story.window, machine, story.speed_rpm)
     if story.trend:
         start_s = story.trend[0].at_s
@@ -133,7 +133,16 @@ def _waveform(axes: Axes, window: Window) -> None:
         line.set_linewidth(2)
 
 
-def _spectrum(axes: Axes, window: Window, speed_rpm: float) -> None:
+def _fault_orders(machine: Machine | None) -> dict[str, float]:
+    """Multiples of shaft speed at which the machine's bearing shows its faults; empty: unknown."""
+    bearing = machine.bearing if machine else None
+    if bearing is None:
+        return {}
+    return {"BPFO": bearing.bpfo, "BPFI": bearing.bpfi, "2xBSF": 2 * bearing.bsf,
+            "FTF": bearing.ftf}  # fmt: skip
+
+
+def _spectrum(axes: Axes, window: Window, machine: Machine | None, speed_rpm: float) -> None:
     extractor = FeatureExtractor(Layout(window.sample_rate_hz, window.data.shape[1]))
     spectrum = np.abs(extractor.spectrum(window.data))
     for name, amplitudes in zip(window.channels, spectrum, strict=True):
@@ -142,9 +151,12 @@ def _spectrum(axes: Axes, window: Window, speed_rpm: float) -> None:
     shown = spectrum[:, (extractor.spectrum_hz > 2) & (extractor.spectrum_hz < top)]
     axes.set(xlim=(0, top), ylim=(np.percentile(shown, 1), shown.max() * 4),
              xlabel="Hz", ylabel=f"{window.unit.symbol}, peak")  # fmt: skip
-    axes.set_title("Spectrum with shaft orders", loc="left")
-    for order in (1, 2, 3, 4, 5) if speed_rpm > 0 else ():
-        _mark(axes, order * speed_rpm / 60, f"{order}x", "#57606a")
+    axes.set_title("Spectrum with shaft orders and fault lines", loc="left")
+    if speed_rpm > 0:
+        for order in (1, 2, 3, 4, 5):
+            _mark(axes, order * speed_rpm / 60, f"{order}x", "#57606a")
+        for name, fault in _fault_orders(machine).items():
+            _mark(axes, fault * speed_rpm / 60, name, _FAULT_COLOURS[name], 0.9)
 
 
 def _envelope(axes: Axes, window: Window, machine: Machine | None, speed_rpm: float) -> None:
@@ -153,20 +165,15 @@ def _envelope(axes: Axes, window: Window, machine: Machine | None, speed_rpm: fl
     for name, amplitudes in zip(window.channels, spectrum, strict=True):
         axes.plot(analyser.frequency_hz, amplitudes, lw=0.6, label=name)
     axes.set_title("Spectrum of the squared envelope, prewhitened, with fault lines", loc="left")
-    bearing = machine.bearing if machine else None
-    known = bearing is not None and speed_rpm > 0
-    orders: dict[str, float] = {}
-    if known and bearing is not None:
-        orders = {"BPFO": bearing.bpfo, "BPFI": bearing.bpfi, "2xBSF": 2 * bearing.bsf,
-                  "FTF": bearing.ftf}  # fmt: skip
-    top = 3.4 * max(orders.values()) * speed_rpm / 60 if known else 500.0
+    orders = _fault_orders(machine) if speed_rpm > 0 else {}
+    top = 3.4 * max(orders.values()) * speed_rpm / 60 if orders else 500.0
     shown = spectrum[:, (analyser.frequency_hz > 2) & (analyser.frequency_hz < top)]
     axes.set(xlim=(0, top), ylim=(0, shown.max() * 1.3), xlabel="Hz", ylabel="relative")
     for name, order in orders.items():
         for harmonic in range(1, (_HARMONICS if name != "FTF" else 1) + 1):
             label = name if harmonic == 1 else f"{harmonic}"
             _mark(axes, harmonic * order * speed_rpm / 60, label, _FAULT_COLOURS[name])
-    if not known:
+    if not orders:
         axes.text(0.99, 0.9, "no bearing or no speed known: no lines marked",
                   ha="right", transform=axes.transAxes, color="#57606a")  # fmt: skip
 
@@ -226,10 +233,10 @@ def _scores(axes: Axes, story: Story, start_s: float) -> None:
     axes.legend(loc="upper left", ncols=2)
 
 
-def _mark(axes: Axes, hz: float, label: str, colour: str) -> None:
+def _mark(axes: Axes, hz: float, label: str, colour: str, height: float = 0.97) -> None:
     if hz < axes.get_xlim()[1]:
         axes.axvline(hz, color=colour, ls="--", lw=0.8, alpha=0.7)
-        axes.annotate(label, (hz, 0.97), xycoords=("data", "axes fraction"), xytext=(2, 0),
+        axes.annotate(label, (hz, height), xycoords=("data", "axes fraction"), xytext=(2, 0),
                       textcoords="offset points", color=colour, va="top", fontsize=9)  # fmt: skip
 
 
