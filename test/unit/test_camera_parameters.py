@@ -12,7 +12,7 @@ from shopfloor.camera.parameters import SOURCES, CameraParameters
 @pytest.mark.parametrize(
     ("asked", "takes"),
     [
-        ({"exposure_us": 2000.0}, {"genicam"}),
+        ({"exposure_us": 2000.0}, {"v4l2", "genicam"}),
         ({"gain_db": 0.0}, {"genicam"}),
         ({"trigger": "line"}, {"genicam"}),
         ({"trigger_line": "Line3"}, {"genicam"}),

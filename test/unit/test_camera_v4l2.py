@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import time
@@ -92,6 +93,37 @@ def test_v4l2_refuses_another_size_or_format_than_asked_for() -> None:
         v4l2(FakeCapture([], FOURCC=yuyv), fourcc="MJPG").open()
     with pytest.raises(SourceError, match="four-character"):
         V4l2Source(0, fourcc="MJPEG")
+
+
+def test_v4l2_exposure_is_fixed_and_read_back() -> None:
+    capture = FakeCapture([COLOUR], EXPOSURE=19.0)  # the sensor has no 2.0 ms
+    source = v4l2(capture, exposure_us=2000.0)
+    source.open()
+    assert capture.values[cv2.CAP_PROP_AUTO_EXPOSURE] == 1.0
+    assert capture.values[cv2.CAP_PROP_EXPOSURE] == 20.0
+    assert source.describe().settings["exposure_us"] == 1900.0
+    grab = source.read(0.1)
+    assert grab is not None and grab.exposure_us == 1900.0
+    free = v4l2(FakeCapture([COLOUR]))
+    free.open()
+    left = free.read(0.1)
+    assert left is not None and math.isnan(left.exposure_us), "nobody asked, nobody knows"
+
+
+@pytest.mark.parametrize(
+    ("properties", "needle"),
+    [
+        ({"EXPOSURE": 5.0}, "2000 can't be; it takes 500"),
+        ({"AUTO_EXPOSURE": 3.0}, "cannot be fixed"),
+    ],
+)
+def test_v4l2_exposure_that_the_device_does_not_take_is_refused(
+    properties: dict[str, float], needle: str
+) -> None:
+    capture = FakeCapture([], **properties)
+    with pytest.raises(SourceError, match=needle) as caught:
+        v4l2(capture, exposure_us=2000.0).open()
+    assert caught.value.cause is Cause.CONFIGURATION and capture.released == 1
 
 
 def test_v4l2_frame_that_cannot_be_decoded_is_bad_and_the_next_is_good() -> None:

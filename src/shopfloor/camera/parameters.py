@@ -13,7 +13,7 @@ _TAKEN_BY = {
     "topic": ("bag",),
     "loop": ("folder", "video", "bag"),
     "pixel_format": ("v4l2", "genicam"),
-    "exposure_us": ("genicam",),
+    "exposure_us": ("v4l2", "genicam"),
     "gain_db": ("genicam",),
     "trigger": ("genicam",),
     "trigger_line": ("genicam",),
@@ -68,7 +68,11 @@ class CameraParameters(BaseParameters):
         "empty: as the device has it.",
     )
     exposure_us: float = param(
-        0.0, "GenICam: exposure time; 0: as the device has it.", unit="us", ge=0.0, le=1e8
+        0.0,
+        "GenICam and V4L2 (there in steps of 100 us): exposure time; 0: as the device has it.",
+        unit="us",
+        ge=0.0,
+        le=1e8,
     )
     gain_db: float = param(
         -1.0, "GenICam: gain; below 0: as the device has it.", unit="dB", ge=-1.0, le=100.0

@@ -64,6 +64,7 @@ def make_source(parameters: CameraParameters) -> Source:
         height=p.height,
         rate_hz=p.rate_hz,
         fourcc=p.pixel_format,
+        exposure_us=p.exposure_us,
         silence_s=p.silence_s,
     )
 

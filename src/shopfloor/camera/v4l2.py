@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import stat
 import time
@@ -22,6 +23,12 @@ from shopfloor.camera.source import (
     SourceLost,
 )
 from shopfloor.camera.stream import encoding_of
+
+_EXPOSURE_STEP_US = 100.0
+"""Unit of V4L2_CID_EXPOSURE_ABSOLUTE, which OpenCV passes on as it is."""
+
+_MANUAL = 1.0
+"""V4L2_EXPOSURE_MANUAL."""
 
 
 def _open_capture(device: str) -> Any:
@@ -54,6 +61,7 @@ class V4l2Source:
     width, height: pixels asked for, 0: as the device has it; another size is refused by name.
     rate_hz: frames per second asked for, 0: as the device has it.
     fourcc: pixel format asked for, for example MJPG or YUYV, empty: as the device has it.
+    exposure_us: exposure time asked for, 0: as the device has it; in steps of 100 us.
     silence_s: without a frame for this long the device counts as lost.
     open_capture, wait_ready, identify: OpenCV's and the kernel's; tests give their own.
 
@@ -70,6 +78,7 @@ class V4l2Source:
         height: int = 0,
         rate_hz: float = 0.0,
         fourcc: str = "",
+        exposure_us: float = 0.0,
         silence_s: float = 2.0,
         open_capture: Callable[[str], Any] = _open_capture,
         wait_ready: Callable[[Any, float], bool] = _wait_ready,
@@ -80,6 +89,7 @@ class V4l2Source:
         self._size = (width, height)
         self._rate_hz = rate_hz
         self._fourcc = fourcc
+        self._exposure_us = exposure_us
         self._silence_ns = round(silence_s * 1e9)
         self._open_capture = open_capture
         self._wait_ready = wait_ready
@@ -104,7 +114,7 @@ class V4l2Source:
         """Open and set up the device; raises SourceError.
 
         Causes: absent, denied, busy, wrong device, format (no capture device, or another size or
-        pixel format than asked for).
+        pixel format than asked for), configuration (it does not take the exposure time).
         """
         self._check_device()
         found = self._identify(self._device)
@@ -149,9 +159,13 @@ class V4l2Source:
         encoding = encoding_of(image)
         stamp_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
         # Some drivers stamp with another clock or not at all; a stamp that can't be is not used.
-        if not 0 <= now_ns - stamp_ns <= self._silence_ns:
-            return Grab(image, encoding, None, now_ns, self._sequence)
-        return Grab(image, encoding, stamp_ns, stamp_ns, self._sequence)
+        device_ns = stamp_ns if 0 <= now_ns - stamp_ns <= self._silence_ns else None
+        steady_ns = now_ns if device_ns is None else device_ns
+        exposure_us = self._given.get("exposure_us")
+        return Grab(
+            image, encoding, device_ns, steady_ns, self._sequence,
+            exposure_us=exposure_us if isinstance(exposure_us, float) else math.nan,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Give the device back."""
@@ -220,6 +234,25 @@ class V4l2Source:
             "height": round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
             "rate_hz": float(capture.get(cv2.CAP_PROP_FPS)),
         }
+        if self._exposure_us:
+            self._given["exposure_us"] = self._set_exposure(capture)
+
+    def _set_exposure(self, capture: Any) -> float:
+        """Fix the exposure time; what it is then, microseconds. Raises SourceError."""
+        steps = max(1, round(self._exposure_us / _EXPOSURE_STEP_US))
+        capture.set(cv2.CAP_PROP_AUTO_EXPOSURE, _MANUAL)
+        capture.set(cv2.CAP_PROP_EXPOSURE, steps)
+        given = float(capture.get(cv2.CAP_PROP_EXPOSURE))
+        name = f"{self._device}: exposure_us {self._exposure_us:g}"
+        if capture.get(cv2.CAP_PROP_AUTO_EXPOSURE) != _MANUAL:
+            raise SourceError(
+                Cause.CONFIGURATION, f"{name}: its exposure cannot be fixed; allowed: 0"
+            )
+        # Drivers round to what the sensor can; what is further off was clamped.
+        if abs(given - steps) > max(1.0, 0.1 * steps):
+            text = f"{name} can't be; it takes {given * _EXPOSURE_STEP_US:g}"
+            raise SourceError(Cause.CONFIGURATION, text)
+        return given * _EXPOSURE_STEP_US
 
 
 def _fourcc(capture: Any) -> str:
