@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,15 @@ def test_plans_commands_and_their_repeats(graph: Graph, tmp_path: Path) -> None:
 
     what_if = shop.result(shop.send(shop.plan_client, shop.goal(mode=3)))
     assert what_if.plan.version == 0 and what_if.plan.assignments
+
+    known = copy.deepcopy(first.plan.problem)
+    goal = shop.goal(use_problem=True, problem=known, commit=False)
+    assert shop.result(shop.send(shop.plan_client, goal)).result.text == ""
+    known.jobs[0].due.sec += 60
+    goal = shop.goal(use_problem=True, problem=known, commit=False)
+    kept = shop.result(shop.send(shop.plan_client, goal))
+    assert kept.result.outcome == CommandResult.OUTCOME_ACCEPTED
+    assert kept.result.text.endswith(f"kept so: job {known.jobs[0].job_id} (due)")
 
     draft = shop.result(shop.send(shop.plan_client, shop.goal(commit=False))).plan
     lost = CommitPlan.Request(command=shop.command(), version=draft.version, expected_version=1)

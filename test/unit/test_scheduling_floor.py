@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scheduling_problems import NOW
 
@@ -20,6 +21,7 @@ from shopfloor.scheduling.gantt import gantt_html
 from shopfloor.scheduling.journal import Journal
 from shopfloor.scheduling.model import Model
 from shopfloor.scheduling.problem import (
+    JobState,
     MachineState,
     Problem,
     ProblemError,
@@ -156,6 +158,32 @@ def test_an_explanation_names_the_rule_that_stands_in_the_way(
     assert row.blocking.job_id == "late" and row.blocking.machine_id == "m2"
     assert "s later" in row.blocking.text
     assert (row.blocking.window is not None) == (rule is Rule.DOWNTIME)
+
+
+def test_a_job_that_comes_again_with_another_order_is_named(tmp_path: Path) -> None:
+    problem = from_data(factory(1, jobs=3), NOW)
+    journal = Journal(tmp_path / "j.sqlite", synchronous="OFF")
+    floor = Floor(journal)
+    floor.load(problem, 0)
+    first, second, third = problem.jobs
+    float32 = float(np.float32(first.weight * 1.1))
+    told = replace(problem, jobs=(first, second, third, replace(first, job_id="rush")))
+    assert floor.known_otherwise(told) == []
+    # What the floor changes itself is no other order.
+    pinned = replace(first.operations[0], pinned_machine=first.operations[0].machine_ids[0])
+    ran = replace(first, state=JobState.HELD, operations=(pinned, *first.operations[1:]))
+    assert floor.known_otherwise(replace(problem, jobs=(ran,))) == []
+    other = (
+        replace(first, due=NOW + 1, weight=float32),
+        replace(second, operations=second.operations[:-1]),
+        replace(third, release=NOW + 1, due_is_hard=not third.due_is_hard),
+    )
+    assert floor.known_otherwise(replace(problem, jobs=other)) == [
+        f"job {first.job_id} (due, weight)",
+        f"job {second.job_id} (operations)",
+        f"job {third.job_id} (release, due_is_hard)",
+    ]
+    journal.close()
 
 
 def test_differences_of_two_plans() -> None:

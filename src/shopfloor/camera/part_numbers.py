@@ -6,8 +6,6 @@ import string
 import time
 from collections.abc import Callable
 
-_FIELDS = ("trigger", "series")
-
 
 class PartNumbers:
     """Ids by a template such as `belt1-{series}-{trigger:06d}`.

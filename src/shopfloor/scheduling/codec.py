@@ -14,20 +14,13 @@ T = TypeVar("T")
 
 
 def to_json(item: Any) -> str:
-    """A dataclass, or a tuple of them, as one line of JSON."""
-    if isinstance(item, tuple):
-        return json.dumps([dataclasses.asdict(row) for row in item])
+    """A dataclass as one line of JSON."""
     return json.dumps(dataclasses.asdict(item))
 
 
 def from_json(cls: type[T], text: str) -> T:
     """The dataclass of a line. Raises ValueError or TypeError on what does not fit."""
     return typing.cast("T", _build(cls, json.loads(text)))
-
-
-def tuple_from_json(cls: type[T], text: str) -> tuple[T, ...]:
-    """The dataclasses of a line. Raises ValueError or TypeError on what does not fit."""
-    return tuple(typing.cast("T", _build(cls, row)) for row in json.loads(text))
 
 
 @cache

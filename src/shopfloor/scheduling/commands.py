@@ -204,7 +204,7 @@ class Commands(PlanCommands):
 
         if machine_id and machine_id not in operation.machine_ids:
             allowed = ", ".join(operation.machine_ids)
-            text = f"{machine_id or 'no machine'} is not eligible; allowed: {allowed}"
+            text = f"{machine_id} is not eligible; allowed: {allowed}"
             return [because(Rule.ELIGIBILITY, text)]
         if start is None:
             return []

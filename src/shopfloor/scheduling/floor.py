@@ -6,6 +6,7 @@ start. Durations in jobs are kept at full speed; `problem` scales those of machi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -265,6 +266,16 @@ class Floor:
         state.jobs |= jobs
         return t.events
 
+    def known_otherwise(self, problem: Problem) -> list[str]:
+        """Jobs of a problem that are known with another order, and in what; `load` keeps them."""
+        found = []
+        for told in problem.jobs:
+            known = self.state.jobs.get(told.job_id)
+            fields = [] if known is None else _differing(known, told)
+            if fields:
+                found.append(f"job {told.job_id} ({', '.join(fields)})")
+        return found
+
     def is_current(self, plan: StoredPlan) -> list[Constraint]:
         """What forbids a plan now, as far as facts have changed since it was made."""
         problem = self.problem(plan.problem.now)
@@ -288,6 +299,17 @@ def with_operation(job: Job, operation: Operation) -> Job:
         elif any(o.state in (OperationState.RUNNING, OperationState.DONE) for o in rows):
             state = JobState.RUNNING
     return replace(job, operations=rows, state=state)
+
+
+def _differing(known: Job, told: Job) -> list[str]:
+    """Names of what an order says differently; not what the floor itself changes."""
+    fields = [name for name in ("release", "due", "due_is_hard", "quantity")
+              if getattr(known, name) != getattr(told, name)]  # fmt: skip
+    if not math.isclose(known.weight, told.weight, rel_tol=1e-6):  # it is float32 in a message
+        fields.append("weight")
+    if [o.operation_id for o in known.operations] != [o.operation_id for o in told.operations]:
+        fields.append("operations")
+    return fields
 
 
 def is_up(machine: Machine) -> bool:

@@ -37,6 +37,7 @@ class _Running:
     commit: bool = False
     store: bool = True
     reason: str = ""
+    note: str = ""
     ids: dict[str, str] = field(default_factory=dict)
 
 
@@ -121,11 +122,14 @@ class PlanAction:
             if base is None and asked.mode == asked.MODE_REPAIR:
                 raise Refused(Reason.UNKNOWN_TARGET, f"no plan {asked.base_version} to repair")
         freeze_ms = round(asked.freeze_horizon_s * 1000)
+        note = ""
         if asked.use_problem:
             weights = node.weights
             problem = messages.problem_from(asked.problem, node.commands.now_ms(), weights)
             validate(problem)
             if asked.mode != asked.MODE_WHAT_IF:
+                kept = ", ".join(node.floor.known_otherwise(problem))
+                note = f"known otherwise and kept so: {kept}" if kept else ""
                 node.commands.load(problem, order.caller)
         if not asked.use_problem or asked.mode != asked.MODE_WHAT_IF:
             problem = node.commands.problem(freeze_ms)
@@ -138,6 +142,7 @@ class PlanAction:
             order=order,
             commit=asked.commit,
             store=asked.mode != asked.MODE_WHAT_IF,
+            note=note,
             ids={"command_id": order.command_id, "caller": order.caller},
         )  # fmt: skip
 
@@ -266,7 +271,8 @@ class PlanAction:
         base = node.floor.plan(request.base_version) if request.base is not None else None
         if base is not None:
             result.objective_delta = plan.score.objective - base.score.objective
-        return accepted(node.now_ns(), int(plan.state), messages.text(text))
+        words = "; ".join(part for part in (text, running.note) if part)
+        return accepted(node.now_ns(), int(plan.state), messages.text(words))
 
     def _finished(self, goal: Any, order: Order, answer: Answer, result: Any) -> Any:
         fill_result(result.result, goal.request.command, answer, self._node)
