@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shopfloor.plant.problems import PlantError
-from shopfloor.plc.mapping import CommandPoint, Field, Input
+from shopfloor.plc.mapping import CommandPoint, Field, Input, OpcUa
 from shopfloor.plc.mapping_file import load_mapping
 from shopfloor.plc.modbus_client import blocks
+from shopfloor.plc.opcua import OpcUaSide
 from shopfloor.plc.values import (
     Kind,
     from_plc,
@@ -208,3 +211,15 @@ def test_blocks_cover_the_registers_and_no_others(registers: set[int], limit: in
     found = blocks(registers, limit)
     assert all(0 < count <= limit for _, count in found)
     assert [r for start, count in found for r in range(start, start + count)] == sorted(registers)
+
+
+@pytest.mark.parametrize("missing", ["server.der", "server.pem", "users.yaml"])
+def test_a_missing_key_is_named_with_how_it_is_made(tmp_path: Path, missing: str) -> None:
+    files = {name: tmp_path / name for name in ("server.der", "server.pem", "users.yaml")}
+    for name, file in files.items():
+        if name != missing:
+            file.write_text("{}")
+    keys = OpcUa("127.0.0.1", 0, False, *map(str, files.values()))
+    side = OpcUaSide(load_mapping(SHIPPED, TOPICS), keys, Mock())
+    with pytest.raises(FileNotFoundError, match=rf"{missing}'; made by: python -m shopfloor.plc"):
+        asyncio.run(side.start())

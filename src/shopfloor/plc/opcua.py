@@ -131,6 +131,15 @@ class _CountsBadFrames(logging.Handler):
         self._refused("opcua request", f"{record.getMessage()}{cause}"[:_CAUSE_MAX])
 
 
+def _check_files(*names: str) -> None:
+    for name in names:
+        if not Path(name).is_file():
+            raise FileNotFoundError(
+                f"opcua: there is no file '{name}'; made by: "
+                "python -m shopfloor.plc certificates FOLDER --user NAME --password PASSWORD"
+            )
+
+
 class OpcUaSide:
     """The server. All methods run on its event loop."""
 
@@ -147,6 +156,8 @@ class OpcUaSide:
     async def start(self) -> None:
         """Build the address space and listen. Raises OSError, ValueError."""
         settings = self._settings
+        if not settings.anonymous:
+            _check_files(settings.certificate, settings.private_key, settings.users)
         users = Users(None if settings.anonymous else Path(settings.users), self._port.refused)
         iserver = _SessionsThatTellTheirUser(user_manager=users)
         self._server = server = Server(iserver)
