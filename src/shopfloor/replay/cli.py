@@ -202,7 +202,8 @@ def _play(request: Request, console: Console) -> Played:
         f"{played.seconds:.1f} s of {request.bag} in {played.wall_s:.1f} s "
         f"({played.seconds / played.wall_s:.1f} times real time): "
         f"{sum(played.inputs.values())} messages in, {sum(played.outputs.values())} out\n"
-        f"hash of the outputs: {played.total_hash}"
+        f"hash of the outputs: {played.total_hash}",
+        soft_wrap=True,  # a program that reads this finds each figure on one line
     )
     return played
 
@@ -234,7 +235,8 @@ def _say(found: Comparison, console: Console) -> int:
     counts = ", ".join(f"{n} of {topic}" for topic, n in sorted(found.compared.items()))
     console.print(
         f"{len(found.differences)} differences; compared: {counts or 'nothing'}; "
-        f"{found.at_the_edges} at the ends of the bag left out"
+        f"{found.at_the_edges} at the ends of the bag left out",
+        soft_wrap=True,
     )
     if not found.compared:
         raise ReplayError("the bag has none of these nodes' outputs: nothing could be compared")
