@@ -30,7 +30,7 @@ def piece(type_: str) -> LaunchDescription:
     row = NODE_TYPES[type_]
     declared = ros_parameters.specs(load(row.parameters))
     arguments = [
-        DeclareLaunchArgument("name", default_value=type_, description="Name of the node."),
+        DeclareLaunchArgument("node_name", default_value=type_, description="Name of the node."),
         DeclareLaunchArgument(
             "namespace",
             default_value="/cell_1",
@@ -57,7 +57,9 @@ def piece(type_: str) -> LaunchDescription:
             for name, spec in declared.items()
             if value(name) != _text(spec.default)
         }
-        content = _plant(type_, value("name"), value("namespace"), given)
+        if "plant_file" in declared:  # else a runner names its own, and a piece's is gone by then
+            given["plant_file"] = value("plant_file")
+        content = _plant(type_, value("node_name"), value("namespace"), given)
         with tempfile.TemporaryDirectory(prefix="shopfloor-") as folder:
             # Named for what a person typed: errors begin with it.
             file = Path(folder) / f"{type_}.launch.py"
