@@ -12,12 +12,12 @@ import cv2
 from diagnostic_msgs.msg import DiagnosticStatus
 from harness import ACTIVE, Graph, statuses
 from rclpy.time import Time
-from shopfloor_msgs.msg import CommandResult, ThermalState, ThermalZone
+from shopfloor_msgs.msg import CommandResult, InspectionResult, StageTime, ThermalState, ThermalZone
 from shopfloor_msgs.srv import SetRung
 
 from shopfloor.ros.endpoint_node import message_type
 from shopfloor.ros.interfaces import interface
-from shopfloor.ros.qos import subscription_qos
+from shopfloor.ros.qos import publisher_qos, subscription_qos
 from shopfloor.sim.board_tree import ZONES, BoardTree
 from shopfloor.sim.thermal_plant import BoardSpec, ThermalPlant, throttling_from
 
@@ -198,3 +198,21 @@ def test_a_person_pins_a_rung_and_gives_it_back(graph: Graph, tmp_path: Path) ->
     )  # fmt: skip
     graph.until(lambda: temperatures, "a Temperature for rqt_plot")
     assert abs(temperatures[-1].temperature - 59.8) < 2.0 and not watch.process.process.poll()
+
+
+def test_each_result_counts_for_p99_however_fast_they_come(graph: Graph, tmp_path: Path) -> None:
+    watch = Watch(graph, tmp_path)
+    row = interface("inspection_result")
+    talker = graph.node.create_publisher(InspectionResult, row.name, publisher_qos(row.qos))
+    graph.until(talker.get_subscription_count, "the watchdog to listen")
+    for i in range(40):
+        result = InspectionResult(station="s", frames_processed=i + 1)
+        result.provenance.host = HOST if i != 30 else "another"
+        times_ms = (90.0 if i == 20 else 28.0, 500.0 if i == 30 else 1.0)
+        names = ("infer", "draw")
+        result.provenance.stages = [
+            StageTime(name=name, duration_ms=ms) for name, ms in zip(names, times_ms, strict=True)
+        ]
+        talker.publish(result)
+    state = watch.until(lambda s: s.measured_p99_ms == 91.0, "the slowest of 39")
+    assert state.rung == 0, "one hiccup is no cause"

@@ -241,6 +241,9 @@ def test_rate_counts_results_that_were_not_seen_and_survives_a_restart() -> None
     assert rate.fps(3.0) == pytest.approx(30.0, rel=0.01)
     rate.add(3.1, "a", 0)
     assert math.isnan(rate.fps(3.1))
+    for i in range(15):
+        rate.add(3.2, "a", i + 1)
+    assert math.isnan(rate.fps(3.2)), "a heap of results is no rate"
     assert math.isnan(rate.fps(60.0))
 
 

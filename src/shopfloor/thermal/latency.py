@@ -7,6 +7,8 @@ from collections import deque
 
 MIN_RESULTS = 20
 STILL_GOING_ON_S = 2.0
+MIN_SPAN_S = 1.0
+"""Over less time results that came together would look like a rate."""
 
 
 class LatencyWindow:
@@ -14,7 +16,7 @@ class LatencyWindow:
 
     def __init__(self, window_s: float = 20.0) -> None:
         self._window_s = window_s
-        self._values: deque[tuple[float, float]] = deque(maxlen=1024)
+        self._values: deque[tuple[float, float]] = deque(maxlen=4096)
         self._broken_since_s: float | None = None
 
     def add(self, now_s: float, latency_ms: float) -> None:
@@ -72,11 +74,11 @@ class RateCounter:
         counts.append((now_s, processed))
 
     def fps(self, now_s: float) -> float:
-        """Of the slowest station; NaN where there are none."""
+        """Of the slowest station; NaN where there are none, or none for long enough."""
         rates = []
         for counts in self._counts.values():
             while counts and now_s - counts[0][0] > self._window_s:
                 counts.popleft()
-            if len(counts) > 1 and counts[-1][0] > counts[0][0]:
+            if counts and counts[-1][0] - counts[0][0] >= MIN_SPAN_S:
                 rates.append((counts[-1][1] - counts[0][1]) / (counts[-1][0] - counts[0][0]))
         return min(rates, default=math.nan)

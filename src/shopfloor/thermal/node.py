@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -116,6 +117,8 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         """The ladder begins anew; nothing is said before the sensors were read."""
         self._seen = self._verdict = self._latest = self._news = None
         self._watchdog = self._new_watchdog()
+        # Its first turn is none that came late: another node's start may hold up the second.
+        self._turned_s, self._waits = self._now_s(), False
 
     def teardown(self) -> None:
         """Give the devices back."""
@@ -187,8 +190,10 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         if done.error is not None:
             self.fault("sensors", f"{type(done.error).__name__}: {done.error}")
         if done.result is not None and self.is_active:
-            self._seen = done.result
-            self._decide(self._now_s())
+            self._seen, now_s = done.result, self._now_s()
+            # What waited for this thread is no news; whether it is stale is for `_turn` to say.
+            if now_s - done.result.at_s < DECIDE_PERIOD_S:
+                self._decide(now_s)
 
     def _decide(self, now_s: float) -> None:
         watchdog, observer = self._watchdog, self._observer
@@ -251,19 +256,26 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
     # Inference times ----------------------------------------------------------------------------
 
     def _on_result(self, result: InspectionResult, arrival_ns: int) -> None:
-        now_s, watchdog = self._now_s(), self._watchdog
+        watchdog = self._watchdog
         if watchdog is None or not self.is_active:
             return
-        origin = result.provenance
+        arrived_s, origin = self._arrived_s(arrival_ns), result.provenance
         wanted = self.params.inspectors
         mine = result.station in wanted if wanted else origin.host == self.host
         # A frame of the rung before tells nothing about this one.
         if mine and origin.rung == watchdog.ladder.state.rung:
             stages = [stage.duration_ms for stage in origin.stages if stage.name != "queue"]
             if stages:
-                watchdog.latency.add(now_s, sum(stages))
+                watchdog.latency.add(arrived_s, sum(stages))
         if mine:
-            watchdog.rate.add(now_s, result.station, result.frames_processed)
+            watchdog.rate.add(arrived_s, result.station, result.frames_processed)
+
+    def _arrived_s(self, arrival_ns: int) -> float:
+        """When it came, on the steady clock; a step of the system's clock moves it little."""
+        if self.is_stepped:
+            return arrival_ns / 1e9
+        ago_s = (time.time_ns() - arrival_ns) / 1e9 if arrival_ns else 0.0
+        return self._now_s() - min(max(ago_s, 0.0), _RESULTS_PERIOD_S)
 
     # Override -----------------------------------------------------------------------------------
 
