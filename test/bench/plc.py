@@ -25,7 +25,7 @@ from plc_repeats import repeats
 from pymodbus.client import AsyncModbusTcpClient
 from rich.progress import track
 from shopfloor_msgs.msg import CommandResult
-from table import Results
+from table import Results, run
 
 from shopfloor.ros.audit import AuditLog
 from shopfloor.ros.commands import Ledger, Order, accepted
@@ -195,7 +195,10 @@ def main() -> None:
                     heartbeat(results, line, 5 if quick else 40)
                 if "repeats" in args.only:
                     repeats(results, line, caller, 2_000 if quick else 100_000, 4 if quick else 40)
-            except BaseException:
+            except KeyboardInterrupt:
+                line.close(limit_s=2.0)
+                raise
+            except Exception:
                 print(Path(line.log.name).read_text()[-3000:])
                 raise
             finally:
@@ -206,4 +209,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

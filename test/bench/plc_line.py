@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -11,9 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import rclpy
 import yaml
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
 from shopfloor_msgs.msg import LineState
 from shopfloor_msgs.srv import PackMLCommand
 
@@ -87,7 +90,7 @@ class Line:
         started = [x for x in lines if "started, process" in x]
         return int(started[-1].rsplit(" ", 1)[1])
 
-    def wait(self, limit_s: float = 60.0) -> None:
+    def wait(self, limit_s: float = 180.0) -> None:
         """Until the bridge's servers listen."""
         end = time.monotonic() + limit_s
         for port in (self.modbus_port, self.opcua_port):
@@ -99,26 +102,32 @@ class Line:
                     assert time.monotonic() < end, f"nobody listens on {port}"
                     time.sleep(0.1)
 
-    def close(self) -> None:
-        """Stop everything."""
+    def close(self, limit_s: float = 20.0) -> None:
+        """Stop everything; what has not ended by then is killed."""
+        if self.process.poll() is not None:
+            return
+        tree = psutil.Process(self.process.pid)
+        processes = [tree, *tree.children(recursive=True)]
         self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(limit_s)
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
 
 
 class Caller:
     """Calls the service directly, without a bridge."""
 
     def __init__(self) -> None:
-        rclpy.init()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C is for Python
         self.node = rclpy.create_node("bench_caller")
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
         self.client = self.node.create_client(PackMLCommand, SERVICE)
 
-    def wait(self, limit_s: float = 60.0) -> None:
+    def wait(self, limit_s: float = 180.0) -> None:
         """Until the service is there."""
         end = time.monotonic() + limit_s
         while not self.client.service_is_ready():

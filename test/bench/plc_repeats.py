@@ -70,23 +70,34 @@ async def over_opcua(port: int, tally: Tally, asked: list[int], base: int) -> No
     """Calls through the bridge, several at once; connects again when the bridge was killed."""
     waiting = list(reversed(asked))
     while waiting:
+        cancelled = False
         with contextlib.suppress(Exception):  # the bridge is being started again
             async with Client(f"opc.tcp://127.0.0.1:{port}/shopfloor", timeout=_CALL_S) as client:
-                index = await client.get_namespace_index("urn:shopfloor:plc")
-                parent = await client.nodes.objects.get_child(
-                    [f"{index}:shopfloor", f"{index}:plc1"]
-                )
-                method = ua.NodeId("plc1.line", index)
-                while waiting:
-                    batch = [waiting.pop() for _ in range(min(_AT_ONCE, len(waiting)))]
-                    calls = [_call(parent, method, base + number, number) for number in batch]
-                    answers = await asyncio.gather(*calls, return_exceptions=True)
-                    for number, answer in zip(batch, answers, strict=True):
-                        outcome = 0 if isinstance(answer, BaseException) else int(answer)
-                        tally.note("plc1", str(base + number), outcome)
-                    if all(isinstance(answer, BaseException) for answer in answers):
-                        break
+                try:
+                    await _ask_all(client, tally, waiting, base)
+                except asyncio.CancelledError:
+                    cancelled = True
+                    client.disconnect_socket()  # else it says good-bye first, to a dead bridge too
+                    raise
+        if cancelled:  # by Ctrl-C: what disconnecting raises may take its place
+            raise asyncio.CancelledError
         await asyncio.sleep(0.05)
+
+
+async def _ask_all(client: Client, tally: Tally, waiting: list[int], base: int) -> None:
+    """Until none waits or none is answered."""
+    index = await client.get_namespace_index("urn:shopfloor:plc")
+    parent = await client.nodes.objects.get_child([f"{index}:shopfloor", f"{index}:plc1"])
+    method = ua.NodeId("plc1.line", index)
+    while waiting:
+        batch = [waiting.pop() for _ in range(min(_AT_ONCE, len(waiting)))]
+        calls = [_call(parent, method, base + number, number) for number in batch]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        for number, answer in zip(batch, answers, strict=True):
+            outcome = 0 if isinstance(answer, BaseException) else int(answer)
+            tally.note("plc1", str(base + number), outcome)
+        if all(isinstance(answer, BaseException) for answer in answers):
+            return
 
 
 async def _call(parent: object, method: ua.NodeId, command_id: int, number: int) -> int:

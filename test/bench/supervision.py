@@ -30,9 +30,10 @@ import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from rich.progress import track
 from shopfloor_msgs.msg import HostState, NodeStatus
-from table import Results
+from table import Results, run
 
 from shopfloor.plant.environment import transport_environment
 from shopfloor.ros.interfaces import interface
@@ -73,7 +74,8 @@ class Watcher:
     """Host states as they come, each with the moment of its arrival (steady clock)."""
 
     def __init__(self) -> None:
-        rclpy.init(args=[], domain_id=DOMAIN_ID)
+        no = SignalHandlerOptions.NO  # Ctrl-C is for Python: rclpy would end its context below us
+        rclpy.init(args=[], domain_id=DOMAIN_ID, signal_handler_options=no)
         self._node = Node("bench")
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
@@ -264,4 +266,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,6 +10,8 @@ import json
 import math
 import os
 import platform
+import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -72,6 +74,15 @@ class Results:
         path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         print(f"written: {path}")
         return path
+
+
+def run(main: Callable[[], None]) -> None:
+    """The program of a benchmark: Ctrl-C ends it with exit code 130, without a table."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 _NUMBERS = ("value", "baseline", "ratio")
