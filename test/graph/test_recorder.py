@@ -9,11 +9,12 @@ from typing import Any
 import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
 from harness import ACTIVE, Graph, statuses
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.highlevel import AnyReader
 from scheduler_shop import NODE, Shop
 from sensor_msgs.msg import Image
 from service_msgs.msg import ServiceEventInfo
+from shopfloor_msgs.action import PlanSchedule
 from shopfloor_msgs.msg import (
     CommandResult,
     Detection,
@@ -218,6 +219,7 @@ def test_a_killed_recorder_leaves_a_bag_to_be_repaired(graph: Graph, tmp_path: P
 
 CALLS, OWN = "/hold_job/_service_event", f"{RECORDER}/cut_bag/_service_event"
 FEEDBACK, STATUS = "/plan_schedule/_action/feedback", "/plan_schedule/_action/status"
+COMMANDS, SEND_GOAL = "/commands", "/plan_schedule/_action/send_goal"
 
 
 def test_calls_and_goals_go_in(graph: Graph, tmp_path: Path) -> None:
@@ -238,15 +240,17 @@ def test_calls_and_goals_go_in(graph: Graph, tmp_path: Path) -> None:
         shop.call("hold_job", HoldJob.Request(command=shop.command(), job_id="nobody's"))
         graph.call(Trigger, f"{RECORDER}/cut_bag", Trigger.Request())
         content = file.read_bytes()
-        return all(name.encode() in content for name in (CALLS, OWN, FEEDBACK, STATUS))
+        names = (CALLS, OWN, FEEDBACK, STATUS, SEND_GOAL)
+        return all(name.encode() in content for name in names)
 
     graph.until(recorded, "calls and goals on the disk")
     last = HoldJob.Request(command=shop.command(command_id="the last call"), job_id="nobody's")
     shop.call("hold_job", last)
-    graph.until(lambda: file.read_bytes().count(b"the last call") == 2, "both events of a call")
+    told = "both events of a call, and the call for a replay"
+    graph.until(lambda: file.read_bytes().count(b"the last call") == 3, told)
     child.signal(signal.SIGINT)
     assert child.wait() == 0
-    found: dict[str, list[Any]] = {CALLS: [], OWN: [], FEEDBACK: [], STATUS: []}
+    found: dict[str, list[Any]] = {CALLS: [], OWN: [], FEEDBACK: [], STATUS: [], COMMANDS: []}
     with AnyReader([tmp_path / "bag"]) as reader:
         wanted = [c for c in reader.connections if c.topic in found]
         for connection, _, data in reader.messages(wanted):
@@ -264,3 +268,11 @@ def test_calls_and_goals_go_in(graph: Graph, tmp_path: Path) -> None:
     assert any(m.feedback.stage for m in found[FEEDBACK])
     status = {bytes(s.goal_info.goal_id.uuid) for m in found[STATUS] for s in m.status_list}
     assert status & goals
+    assert found[COMMANDS][-1].topic == "/hold_job"
+    again = deserialize_message(bytes(found[COMMANDS][-1].data), HoldJob.Request)
+    assert again == last
+    asked_for = [m for m in found[COMMANDS] if m.topic == SEND_GOAL]
+    send_goal = PlanSchedule.Impl.SendGoalService.Request
+    planned = [deserialize_message(bytes(m.data), send_goal) for m in asked_for]
+    assert {bytes(p.goal_id.uuid) for p in planned} <= goals
+    assert all(p.goal.command.caller == "test" for p in planned)

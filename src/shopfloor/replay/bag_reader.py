@@ -82,9 +82,17 @@ class BagReader:
     @property
     def plant(self) -> str:
         """The plant file that the recorder kept with the bag; empty: none."""
+        return self._kept("plant")
+
+    @property
+    def files(self) -> str:
+        """The files that the plant's parameters name, as `files_of_plant` packs them."""
+        return self._kept("files")
+
+    def _kept(self, key: str) -> str:
         path = self.path / "metadata.yaml"
         if not path.is_file():
             return ""
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         custom = content["rosbag2_bagfile_information"].get("custom_data") or {}
-        return str(custom.get("plant", ""))
+        return str(custom.get(key, ""))

@@ -180,6 +180,7 @@ def _request(args: argparse.Namespace, output: Path) -> Request:
         raise ReplayError("--step-ms is above 0, --start and --duration at least 0")
     with BagReader(args.bag) as reader:
         plant = plant_of_bag.load(args.plant, reader.plant)
+        files = "" if args.plant else reader.files
     return Request(
         bag=args.bag,
         plant=plant,
@@ -187,6 +188,7 @@ def _request(args: argparse.Namespace, output: Path) -> Request:
         nodes=[name for name in args.nodes.split(",") if name],
         remap=_remap(args.remap),
         changes=plant_of_bag.settings(args.set),
+        files=files,
         start_s=args.start,
         duration_s=args.duration,
         step_ms=args.step_ms,

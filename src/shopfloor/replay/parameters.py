@@ -62,8 +62,8 @@ class RecorderParameters(BaseParameters):
     )
     plant_file: str = param(
         "",
-        "Plant file to keep with each bag, so that a replay knows nodes and parameters. A runner "
-        "that starts a plant names its own.",
+        "Plant file to keep with each bag, with the files that its parameters name, so that a "
+        "replay knows nodes and parameters. A runner that starts a plant names its own.",
     )
     images: str = param(
         "annotated",

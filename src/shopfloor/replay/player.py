@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from shopfloor.replay.bag import BagWriter, Topic, typestore
 from shopfloor.replay.bag_reader import BagReader
 from shopfloor.replay.board_files import BoardFiles
 from shopfloor.replay.fields import OutputHash
+from shopfloor.replay.files_of_plant import unpack
 from shopfloor.replay.plant_of_bag import ReplayError, choose, replay_specs
 from shopfloor.replay.sequencer import run
 from shopfloor.replay.stepped_processes import SteppedProcesses, free_domain
@@ -31,7 +33,8 @@ class Request:
     """What to replay.
 
     start_s, duration_s: the stretch of the bag, from its beginning; duration 0: to its end.
-    changes: parameters by node. state: state folder that the nodes begin with; None: an empty one.
+    changes: parameters by node. files: that came with the bag, as `files_of_plant` packs them.
+    state: state folder that the nodes begin with; None: an empty one.
     """
 
     bag: Path
@@ -40,6 +43,7 @@ class Request:
     nodes: Sequence[str] = ()
     remap: Mapping[str, str] = field(default_factory=dict)
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    files: str = ""
     start_s: float = 0.0
     duration_s: float = 0.0
     step_ms: float = 20.0
@@ -84,8 +88,12 @@ def _play(request: Request, reader: BagReader, progress: Callable[[float], None]
     with tempfile.TemporaryDirectory(prefix="replay_") as name, free_domain() as domain_id:
         folder = Path(name)
         board = BoardFiles(folder / "board")
+        try:
+            files = unpack(request.files, folder / "files")
+        except ValueError as error:
+            raise ReplayError(str(error)) from None
         specs = replay_specs(
-            request.plant, nodes, list(reader.types), request.changes, folder / "board"
+            request.plant, nodes, list(reader.types), request.changes, folder / "board", files
         )
         _first_temperatures(reader, board, start_ns)
         with SteppedProcesses(
@@ -98,7 +106,7 @@ def _play(request: Request, reader: BagReader, progress: Callable[[float], None]
 
             def messages() -> Iterator[Recorded]:
                 topics = _input_topics(reader, processes, publishes)
-                for item in reader.messages(topics, start_ns, end_ns):
+                for item in _in_time(reader, topics, start_ns, end_ns):
                     if item.topic in publishes:  # of the board: for its temperatures alone
                         board.update(reader.decoder()(item).zones)
                         continue
@@ -135,17 +143,34 @@ def _input_topics(
     if not topics:
         there = ", ".join(sorted(reader.types)) or "nothing"
         raise ReplayError(f"the bag has nothing that these nodes listen to; it has: {there}")
-    return topics | {topic for topic in publishes & set(reader.types) if _is_thermal(topic)}
+    own = publishes & set(reader.types)
+    return topics | {topic for topic in own if _is(topic, "thermal_state")}
 
 
-def _is_thermal(topic: str) -> bool:
+def _in_time(reader: BagReader, topics: set[str], start_ns: int, end_ns: int) -> Iterator[Recorded]:
+    """The messages by rising stamp; commands when they acted, which they say, not when heard."""
+    told, decode = {topic for topic in topics if _is(topic, "commands")}, reader.decoder()
+
+    def acted(item: Recorded) -> Recorded:
+        stamp = decode(item).stamp
+        acted_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        return replace(item, stamp_ns=max(start_ns, min(acted_ns, item.stamp_ns)))
+
+    commands = sorted(
+        map(acted, reader.messages(told, start_ns, end_ns)), key=lambda item: item.stamp_ns
+    )
+    others = reader.messages(topics - told, start_ns, end_ns)
+    return heapq.merge(commands, others, key=lambda item: item.stamp_ns)
+
+
+def _is(topic: str, key: str) -> bool:
     row = row_of(topic)
-    return row is not None and row.key == "thermal_state"
+    return row is not None and row.key == key
 
 
 def _first_temperatures(reader: BagReader, board: BoardFiles, start_ns: int) -> None:
     """A board has its temperatures before anybody asks for them."""
-    topics = [topic for topic in reader.types if _is_thermal(topic)]
+    topics = [topic for topic in reader.types if _is(topic, "thermal_state")]
     decode = reader.decoder()
     for item in reader.messages(topics):
         message = decode(item)

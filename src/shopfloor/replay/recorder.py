@@ -8,7 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from shopfloor.plant.plant_file import load_plant
+from shopfloor.plant.problems import PlantError
 from shopfloor.replay.bag import Topic, WritingThread, typestore
+from shopfloor.replay.files_of_plant import named_files, pack
 from shopfloor.replay.parameters import RecorderParameters
 from shopfloor.replay.recording import Plan, Recording
 from shopfloor.replay.rolling import SplitLimits
@@ -77,7 +80,15 @@ class RecorderNode(ShopfloorNode[RecorderParameters]):
         plant_file = self.params.plant_file
         if not plant_file:
             return {}
-        return {"plant": Path(plant_file).expanduser().read_text(encoding="utf-8")}
+        path = Path(plant_file).expanduser()
+        about = {"plant": path.read_text(encoding="utf-8")}
+        try:
+            about["files"], problems = pack(named_files(load_plant(path)))
+        except PlantError as error:
+            problems = [f"no files of the plant are kept with the bag: {error}"]
+        for problem in problems:
+            self.get_logger().warning(problem)
+        return about
 
     def _pattern(self, row: Interface) -> re.Pattern[str]:
         absolute = self.resolve_topic_name(row.resolve(**dict.fromkeys(row.placeholders, "PLACE")))

@@ -103,10 +103,11 @@ RULES: dict[str, Rule] = {
     "thermal_state": Rule(("host",), "host", changes=("rung", "next_rung", "cause")),
     "line_state": Rule(("line",), "line", changes=("state", "mode")),
     "plan": Rule(("version",), "version", by_clock="solve_ms"),
-    # What the graph has caused: defect stops, thermal derates, maintenance. Other events are of
-    # commands, which a replay does not repeat, or of plans, which are compared themselves.
+    # What the graph and commands have caused: states of machines, defect stops, thermal derates,
+    # maintenance, holds and pins. Other events are of plans, which are compared themselves.
     "plan_events": Rule(
-        ("kind", "machine_id"), "machine_id", only=("kind", (2, 3, 4)),
+        ("kind", "machine_id", "job_id", "operation_id"), "machine_id",
+        only=("kind", (1, 2, 3, 4, 6, 7, 8, 9)),
         ignored=("header.stamp", "sequence", "text"),
     ),
 }  # fmt: skip

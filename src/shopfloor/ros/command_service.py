@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from rclpy.time import Time
 from shopfloor_msgs.msg import Command, CommandResult
 
 from shopfloor.ros.audit import AuditError, AuditLog
+from shopfloor.ros.command_record import CommandRecord
 from shopfloor.ros.commands import (
     AllowList,
     Answer,
@@ -57,6 +58,7 @@ class Commands:
         self._node = node
         name = node.get_fully_qualified_name().strip("/").replace("/", ".")
         folder = folder or state_folder() / name
+        self._requests = CommandRecord(node)
         self._ledger = Ledger(folder / LEDGER_FILE, AllowList(node.params.allowed_callers))
         try:
             self._audit = AuditLog(folder / AUDIT_FILE)
@@ -107,9 +109,22 @@ class Commands:
 
         def answer(request: Any, response: Any) -> Any:
             present = state if state_of is None else partial(state_of, request)
-            return self._serve(key, act, present, report, request, response)
+            return self._serve(key, act, present, report, tell, request, response)
 
+        tell = self._requests.service(key, answer, **names)
         self._node.service(key, answer, **names)
+
+    def action(
+        self,
+        key: str,
+        execute: Callable[[Any], Coroutine[Any, Any, Any]],
+        *,
+        cancel: Callable[[Any], None],
+        **names: str,
+    ) -> None:
+        """Offer the action `key`, as `EndpointNode.action` does; `execute` asks the ledger."""
+        execute, cancel = self._requests.action(key, execute, cancel, **names)
+        self._node.action(key, execute, cancel=cancel, **names)
 
     def _serve(
         self,
@@ -117,6 +132,7 @@ class Commands:
         act: Callable[[Any, Any], None],
         state: Callable[[], int],
         report: Callable[[Any], None],
+        tell: Callable[[Any], None],
         request: Any,
         response: Any,
     ) -> None:
@@ -127,6 +143,7 @@ class Commands:
             answer = rejected(Reason.FAULT, str(error), state())
             self._node.fault("command ledger", str(error))
         if answer is None:
+            tell(request)
             answer = self._carry_out(order, act, state, report, request, response)
         elif answer.outcome is Outcome.DUPLICATE and answer.response:
             _copy(deserialize_message(answer.response, type(response)), response)

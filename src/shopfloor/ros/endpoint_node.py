@@ -28,7 +28,7 @@ from rclpy.timer import Timer
 
 from shopfloor.ros.diagnostics import Diagnostics
 from shopfloor.ros.interfaces import Interface, Qos, interface
-from shopfloor.ros.lock_step import LockStep
+from shopfloor.ros.lock_step import LockStep, StepClient
 from shopfloor.ros.polling import OutOfWaitSet, polled_qos, take_waiting
 from shopfloor.ros.progress import NodeProgress
 from shopfloor.ros.qos import publisher_qos, subscription_qos
@@ -215,9 +215,26 @@ class EndpointNode(LifecycleNode):
         self._endpoints.append((lambda old: old.destroy(), server))
         return server
 
+    def carry_out(self, goal: Coroutine[Any, Any, Any], what: str) -> None:
+        """Begin a goal of the bag in a replay; what it raises is counted."""
+        assert self._lock_step is not None
+
+        async def guarded() -> None:
+            try:
+                await goal
+            except Exception as error:
+                self.fault(f"goal {what}", f"{type(error).__name__}: {error}")
+
+        self._lock_step.carry_out(guarded())
+
     def client(self, key: str, **names: str) -> Client:
-        """A service client by key; only ever `call_async`, never `call`."""
+        """A service client by key; only ever `call_async`, never `call`.
+
+        In a replay nobody serves it: what nodes asked each other on the day is in the bag.
+        """
         row = interface(key)
+        if self._lock_step is not None:
+            return self._stand_in(StepClient(self.resolve_service_name(row.resolve(**names))))
         client = self.create_client(message_type(row.type), row.resolve(**names))
         self._endpoints.append((self.destroy_client, client))
         return client

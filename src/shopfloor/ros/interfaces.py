@@ -198,6 +198,10 @@ INTERFACES: tuple[Interface, ...] = (
     _topic("diagnostics", "/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", Qos.DIAGNOSTICS,
            "*", "line_manager recorder",
            "Level, cause and numbers of every node, at 1 Hz and on change."),
+    _topic("commands", "commands", "shopfloor_msgs/msg/ReplayMessage", Qos.RESULTS,
+           "inspector line_manager line_state quality_gate scheduler thermal_watchdog "
+           "vibration_monitor", "recorder",
+           "Each command and goal that a node took up, as it came: what a replay repeats."),
     _service("learn_baseline", "{monitor}/learn_baseline", "shopfloor_msgs/srv/LearnBaseline",
              "vibration_monitor", "", "Learn, freeze or reset what is normal for a machine."),
     _service("acknowledge_alert", "{monitor}/acknowledge_alert",

@@ -9,7 +9,7 @@ inputs give the same outputs, however busy the machine is.
 from __future__ import annotations
 
 import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -65,6 +65,36 @@ class StepPublisher:
         return int(self._wanted)
 
 
+@dataclass(frozen=True)
+class StepClient:
+    """Stands in for a client of a service that nobody serves."""
+
+    srv_name: str
+
+    def service_is_ready(self) -> bool:
+        """Never."""
+        return False
+
+
+@dataclass(eq=False)
+class StepGoal:
+    """Stands in for the handle of a goal; nobody waits for its end."""
+
+    goal_id: Any
+    request: Any
+    is_active: bool = True
+    is_cancel_requested: bool = False
+
+    def publish_feedback(self, feedback: Any) -> None:
+        """To nobody."""
+
+    def succeed(self) -> None:
+        """It has ended."""
+        self.is_active = False
+
+    abort = canceled = succeed
+
+
 class StepWorker(Worker[T, R], Generic[T, R]):
     """A worker without a thread: the step waits for it, and its work takes no time."""
 
@@ -107,6 +137,7 @@ class LockStep:
         self._publishers: list[StepPublisher] = []
         self._timers: list[StepTimer] = []
         self._workers: list[StepWorker[Any, Any]] = []
+        self._goals: list[Coroutine[Any, Any, None]] = []
         self._outputs: list[Recorded] = []
 
     def subscribe(
@@ -143,6 +174,11 @@ class LockStep:
         self._workers.append(worker)
         return worker
 
+    def carry_out(self, goal: Coroutine[Any, Any, None]) -> None:
+        """Begin a goal; it goes on as soon as what it waits for is there."""
+        if self._waits(goal):
+            self._goals.append(goal)
+
     def remove(self, endpoint: Any) -> None:
         """Undo `subscribe`, `publisher` or `timer`."""
         for endpoints in (self._subscriptions, self._publishers, self._timers):
@@ -150,8 +186,9 @@ class LockStep:
                 endpoints.remove(endpoint)
 
     def forget_workers(self) -> None:
-        """The workers have been stopped."""
+        """The workers have been stopped, and no goal goes on."""
         self._workers.clear()
+        self._goals.clear()
 
     @property
     def listens(self) -> list[str]:
@@ -194,7 +231,20 @@ class LockStep:
 
     def _settle(self) -> None:
         while any(worker.step() for worker in self._workers):
-            pass
+            self._go_on()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._goals = [goal for goal in self._goals if self._waits(goal)]
+
+    @staticmethod
+    def _waits(goal: Coroutine[Any, Any, None]) -> bool:
+        """Let a goal go on; whether it has to wait again."""
+        try:
+            goal.send(None)
+        except StopIteration:
+            return False
+        return True
 
     def _keep(self, topic: str, data: bytes) -> None:
         self._outputs.append(Recorded(topic, self.now_ns, data))

@@ -32,7 +32,7 @@ class ExecuteAction:
     def __init__(self, node: Any) -> None:
         self._node = node
         self._goals: dict[str, tuple[Any, Future]] = {}
-        node.action(_KEY, self._execute, cancel=self._cancelled)
+        node.service_commands.action(_KEY, self._execute, cancel=self._cancelled)
         node.steady_timer(_POLL_S, self._poll)
 
     def close(self) -> None:

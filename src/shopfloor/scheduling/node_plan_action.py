@@ -50,7 +50,7 @@ class PlanAction:
         self._next: _Running | None = None
         self._worker = node.worker("plan", self._work, self._deliver, limit_s=math.inf)
         self._guard = node.guard(self._feedback, "plan feedback")
-        node.action(_KEY, self._execute, cancel=self._cancelled)
+        node.service_commands.action(_KEY, self._execute, cancel=self._cancelled)
 
     @property
     def busy(self) -> bool:
