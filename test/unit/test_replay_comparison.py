@@ -149,7 +149,7 @@ def test_what_a_node_goes_through_as_it_starts_is_left_out(types: Any) -> None:
     assert [d.field for d in late.differences] == ["state", "state", "state, mode"]
 
 
-def test_of_plan_events_those_that_topics_cause_are_compared(types: Any) -> None:
+def test_of_plan_events_those_that_topics_and_commands_cause_are_compared(types: Any) -> None:
     def event(kind: int, machine: str, sequence: int) -> Any:
         message = empty(types, "shopfloor_msgs/msg/PlanEvent")
         message.kind, message.machine_id, message.sequence = kind, machine, sequence
@@ -158,11 +158,12 @@ def test_of_plan_events_those_that_topics_cause_are_compared(types: Any) -> None
     topic = "/cell/plan_events"
     stop, made, by_hand = 4, 10, 1
     before = [event(made, "", 1), event(by_hand, "press", 2), event(stop, "press", 3)]
-    found = run(before, [event(stop, "press", 1), event(made, "", 2), event(made, "", 3)], topic)
-    assert found.is_equal and found.compared.total() == 1
-    (d,) = run(before, [event(made, "", 1)], topic).differences
+    now = [event(stop, "press", 1), event(made, "", 2), event(made, "", 3)]
+    found = run(before, [*now, event(by_hand, "press", 4)], topic)
+    assert found.is_equal and found.compared.total() == 2
+    (d,) = run(before, now, topic).differences
     assert (d.part, d.field) == ("press", "message")
-    assert len(run(before, [event(stop, "oven", 1)], topic).differences) == 2
+    assert len(run(before, [event(stop, "oven", 1)], topic).differences) == 3
 
 
 def test_plans_of_a_search_by_the_clock_are_not_compared_and_named(types: Any) -> None:

@@ -76,12 +76,10 @@ def replay_specs(
     topics: Sequence[str],
     changes: Mapping[str, Mapping[str, Any]],
     system_root: Path,
-    files: Mapping[str, Mapping[str, Path]],
 ) -> list[ProcessSpec]:
     """Processes of these nodes alone, as a replay needs them.
 
     topics: of the bag. changes: parameters by node's name or type. system_root: of the watchdog.
-    files: that came with the bag, by node's key and parameter.
     Raises ReplayError and PlantError.
     """
     known = {name for node in nodes for name in (node.name, node.type)}
@@ -91,7 +89,6 @@ def replay_specs(
     changed = {}
     for node in nodes:
         values = {**node.parameters, **_for_replay(node, topics, system_root)}
-        values |= {name: str(path) for name, path in files.get(node.key, {}).items()}
         values |= {**changes.get(node.type, {}), **changes.get(node.name, {})}
         try:
             build(_parameters(node), values)

@@ -89,11 +89,11 @@ def _play(request: Request, reader: BagReader, progress: Callable[[float], None]
         folder = Path(name)
         board = BoardFiles(folder / "board")
         try:
-            files = unpack(request.files, folder / "files")
+            unpack(request.files, folder / "files")
         except ValueError as error:
             raise ReplayError(str(error)) from None
         specs = replay_specs(
-            request.plant, nodes, list(reader.types), request.changes, folder / "board", files
+            request.plant, nodes, list(reader.types), request.changes, folder / "board"
         )
         _first_temperatures(reader, board, start_ns)
         with SteppedProcesses(

@@ -27,7 +27,7 @@ from shopfloor.plant.specs import NodeSpec, ProcessSpec
 from shopfloor.replay.plant_of_bag import ReplayError
 from shopfloor.ros.interfaces import interface
 from shopfloor.ros.lock_step import fill, from_messages
-from shopfloor.ros.paths import run_folder
+from shopfloor.ros.paths import FILES_VARIABLE, run_folder
 from shopfloor.ros.recorded import Recorded
 
 START_LIMIT_S = 60.0
@@ -104,7 +104,8 @@ class RemoteNode:
 class SteppedProcesses:
     """The processes from `start` to `close`.
 
-    folder: for their parameters, logs and state. start_ns: ROS time at which their clocks stand.
+    folder: for their parameters, logs and state; files/ in it: those that the bag kept.
+    start_ns: ROS time at which their clocks stand.
     state: a state folder that they begin with; they write to a copy of it.
     """
 
@@ -129,6 +130,7 @@ class SteppedProcesses:
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
             "ROS_LOG_DIR": str(folder / "log"),
             "SHOPFLOOR_STATE_DIR": str(folder / "state"),
+            FILES_VARIABLE: str(folder / "files"),
             "PYTHONHASHSEED": "0",
         }
         self._pipe: tuple[int, int] | None = None

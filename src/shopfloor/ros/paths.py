@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
+
+FILES_VARIABLE = "SHOPFLOOR_FILES_OF_BAG"
+"""Set by a replay alone: the folder of `kept_file`."""
 
 _SOURCE = Path(__file__).resolve().parents[3]
 
@@ -49,6 +53,25 @@ def model_folder(model: str) -> Path:
         f"no model '{model}': neither that folder nor {models_folder() / model} has a model.yaml; "
         f"there are: {', '.join(found) or 'none'}"
     )
+
+
+def parameter_file(name: str) -> Path:
+    """The file that a parameter names: as given, or in the package's config folder.
+
+    In a replay the one that the bag kept under this name, where it did: the parameter itself, and
+    with it the hash of the configuration, is that of the day.
+    """
+    if folder := os.environ.get(FILES_VARIABLE):
+        kept = kept_file(Path(folder), name)
+        if kept.is_file():
+            return kept
+    path = Path(name)
+    return path if path.is_absolute() or path.exists() else share_folder() / "config" / path
+
+
+def kept_file(folder: Path, name: str) -> Path:
+    """Where a replay has the file of this name; readers may know formats by its last part."""
+    return folder / hashlib.sha256(name.encode()).hexdigest()[:16] / Path(name).name
 
 
 def message_folder(package: str, kind: str = "msg") -> Path:

@@ -20,7 +20,7 @@ from shopfloor.ros.diagnostics import Level, Status
 from shopfloor.ros.main import run_node
 from shopfloor.ros.node import NodeError, ShopfloorNode
 from shopfloor.ros.parameters import configuration_sha256
-from shopfloor.ros.paths import share_folder, state_folder
+from shopfloor.ros.paths import parameter_file, state_folder
 from shopfloor.scheduling import messages
 from shopfloor.scheduling.commands import Commands
 from shopfloor.scheduling.dispatching import Dispatcher, Progress, SimulatedMachines
@@ -124,12 +124,7 @@ class SchedulerNode(ShopfloorNode[SchedulerParameters]):
     def _load_file(self) -> None:
         if self.params.problem_file and self.floor.state.frame is None:
             now = -(-self.now_ns() // 1_000_000)
-            self.commands.load(load_problem(self._problem_path(), now), _CALLER)
-
-    def _problem_path(self) -> Path:
-        """As given, or a file of the package's config folder."""
-        path = Path(self.params.problem_file)
-        return path if path.is_absolute() or path.exists() else share_folder() / "config" / path
+            self.commands.load(load_problem(parameter_file(self.params.problem_file), now), _CALLER)
 
     # Plans ------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from shopfloor.ros.diagnostics import Level, Status
 from shopfloor.ros.main import run_node
 from shopfloor.ros.node import ShopfloorNode
 from shopfloor.ros.parameters import configuration_sha256
-from shopfloor.ros.paths import share_folder, state_folder
+from shopfloor.ros.paths import parameter_file, share_folder, state_folder
 from shopfloor.ros.timing import Rolling
 from shopfloor.ros.worker import Done, Worker
 from shopfloor.vibration import messages
@@ -62,8 +62,10 @@ class VibrationMonitorNode(ShopfloorNode[VibrationMonitorParameters]):
         """Load machines and zones; the worker loads what learning needs."""
         params = self.params
         config = share_folder() / "config" / "vibration"
-        machines = load_machines(Path(params.machines_file or config / "machines.yaml"))
-        zones = load_zone_table(Path(params.zones_file or config / "iso20816_3_zones.yaml"))
+        machines_file = params.machines_file or str(config / "machines.yaml")
+        zones_file = params.zones_file or str(config / "iso20816_3_zones.yaml")
+        machines = load_machines(parameter_file(machines_file))
+        zones = load_zone_table(parameter_file(zones_file))
         for machine in machines.values():
             if machine.zone_key is not None and machine.zone_key not in zones:
                 raise ValueError(f"machine '{machine.machine_id}': no zones for {machine.zone_key}")
