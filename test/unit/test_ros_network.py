@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
 
 from shopfloor.plant.plant_file import RestartPolicy
 from shopfloor.plant.restart import RestartCounter
-from shopfloor.ros.network import EXIT_CODE, Network, expected_peers, running_addresses
+from shopfloor.ros.network import (
+    EXIT_CODE,
+    Network,
+    expected_peers,
+    known_peers,
+    running_addresses,
+)
 
 LIMIT_S = 30.0
 PLANT, CAMERAS, SERVER = "10.0.0.1", "192.168.1.1", "10.0.0.2"
@@ -112,6 +119,17 @@ def test_a_way_that_opens_later_is_seen() -> None:
     assert seen.wait(LIMIT_S)
     join_watches()
     assert network.opened
+
+
+def test_a_name_without_an_address_is_left_out_of_the_peers() -> None:
+    addresses = {"server": "10.0.0.5", "10.0.0.6": "10.0.0.6"}
+
+    def look_up(name: str) -> str:
+        if name not in addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return addresses[name]
+
+    assert known_peers(["nobody", "server", "10.0.0.6"], look_up) == ["server", "10.0.0.6"]
 
 
 def test_the_loopback_is_no_way_out() -> None:

@@ -27,6 +27,7 @@ from shopfloor.plant.security import policy_xml
 from shopfloor.plant.specs import ProcessSpec, make_specs, shared_memory_warning
 from shopfloor.plant.supervisor import Supervisor
 from shopfloor.plant.systemd import STOP_UNIT, USER, host_files
+from shopfloor.ros.network import known_peers
 
 WRONG_INPUT = 2
 WORTH_SAYING_MBIT_S = 1.0
@@ -213,7 +214,10 @@ def _status(options: argparse.Namespace) -> int:
     plant = load_plant(find_plant_file(options.plant))
     os.environ.update(plant_environment(plant, (), next(iter(plant.hosts)), options.domain_id))
     # The tool may run anywhere, on a machine that is none of the hosts, too.
-    os.environ["ROS_STATIC_PEERS"] = ";".join(plant.peers)
+    known = known_peers(plant.peers)
+    if unknown := sorted({*plant.peers} - {*known}):
+        print(f"not looked for, no address known: {', '.join(unknown)}", file=sys.stderr)
+    os.environ["ROS_STATIC_PEERS"] = ";".join(known)
     from shopfloor.plant.status import show
     from shopfloor.plant.status_node import StatusListener
 

@@ -19,7 +19,7 @@ import rclpy
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from shopfloor.ros.network import EXIT_CODE, network_of_this_process
+from shopfloor.ros.network import EXIT_CODE, known_peers, network_of_this_process
 from shopfloor.ros.node import ShopfloorNode
 from shopfloor.ros.notify import Watchdog, notify
 
@@ -113,6 +113,8 @@ def _run(
     try:
         if missing := network.wait(lambda: stop):
             _say(f"starts without other hosts, and starts again when there is a way: {missing}")
+            if peers := os.environ.get("ROS_STATIC_PEERS"):
+                os.environ["ROS_STATIC_PEERS"] = ";".join(known_peers(peers.split(";")))
         rclpy.init(
             args=list(args) if args is not None else sys.argv,
             signal_handler_options=SignalHandlerOptions.NO,

@@ -8,6 +8,7 @@ the way, starts in any case since its line has work, and starts again once the w
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -60,6 +61,18 @@ def expected_peers(environment: Mapping[str, str]) -> Sequence[str] | None:
     if peers:
         return [peer for peer in peers.split(";") if peer]
     return [] if environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "SUBNET" else None
+
+
+def known_peers(
+    peers: Sequence[str], look_up: Callable[[str], object] = socket.gethostbyname
+) -> list[str]:
+    """Those of `peers` whose address can be found: with another one Fast DDS does not start."""
+    known = []
+    for peer in peers:
+        with contextlib.suppress(OSError):
+            look_up(peer)
+            known.append(peer)
+    return known
 
 
 class Network:
