@@ -368,9 +368,22 @@ def test_time_without_a_core_is_not_counted_as_silence() -> None:
         graph.core.process_seen("/l/camera", None, 0.09, graph.now)
     assert graph.core.health("/l/camera", graph.now) == (Health.OK, "")
     graph.run(0.5)
+    assert graph.core.health("/l/camera", graph.now) == (Health.OK, ""), "much has piled up"
+    graph.run(0.4)
     health, cause = graph.core.health("/l/camera", graph.now)
     assert health is Health.STALE
-    assert cause == "no heartbeat for 0.4 s; its process runs, and a callback in it does not end"
+    assert cause == "no heartbeat for 0.8 s; its process runs, and a callback in it does not end"
+
+
+def test_who_was_not_held_up_has_no_more_time_for_it() -> None:
+    graph = Graph()
+    graph.up()
+    for _ in range(20):
+        graph.tick()
+        graph.core.process_seen("/l/camera", None, 0.09, graph.now)
+    graph.silent.add("/l/camera")
+    graph.run(0.5)
+    assert graph.core.health("/l/camera", graph.now)[0] is Health.STALE
 
 
 def test_a_node_that_complains_degrades_the_host_until_it_has_been_quiet_for_a_while() -> None:

@@ -98,8 +98,9 @@ class Timing:
 class ManagedNode:
     """What is known of one node. `goal` is ACTIVE or UNCONFIGURED.
 
-    beat_s: last heartbeat, put off by the time that its process was held up. runs: its process is
-    known to run. down: why its process does not, and whether that is for good.
+    beat_s: last heartbeat, put off by the time that its process was held up; held_up_s: so long
+    since that heartbeat. runs: its process is known to run. down: why it does not, and whether that
+    is for good.
     errors: what its checks complain about, and when they did so last.
 
     source: host and process id that its heartbeats come from. rival: another such, whose
@@ -115,6 +116,7 @@ class ManagedNode:
     restarts: int = 0
     held: bool = False
     beat_s: float | None = None
+    held_up_s: float = 0.0
     rival: tuple[str, int] = ("", 0)
     rival_beat_s: float = float("-inf")
     asked: Transition | None = None
@@ -182,7 +184,7 @@ class BringUp:
             node.answered_s = float("-inf")
             node.down = None
             node.errors.clear()
-        node.source, node.beat_s = source, now_s
+        node.source, node.beat_s, node.held_up_s = source, now_s, 0.0
         if node.asked is None and now_s - node.answered_s >= SETTLE_S:
             seen = State(state) if state in State._value2member_map_ else State.UNKNOWN
             if node.goal is State.ACTIVE and node.state is State.ACTIVE:
@@ -229,6 +231,7 @@ class BringUp:
         node.runs, node.down = down is None, down
         if node.beat_s is not None:
             node.beat_s = min(now_s, node.beat_s + held_up_s)
+            node.held_up_s += held_up_s
 
     # What it wants -------------------------------------------------------------------------------
 
@@ -268,7 +271,7 @@ class BringUp:
             return True
         if any(other.asked and other.source == node.source for other in self.nodes.values()):
             return False
-        return now_s - node.beat_s > self._timing.silent_after_s
+        return now_s - node.beat_s > self._patience_s(node)
 
     def health(self, name: str, now_s: float) -> tuple[Health, str]:
         """How a node is, and why if it is not OK."""
@@ -286,7 +289,7 @@ class BringUp:
             return Health.UNKNOWN, "never seen since it was to start"
         if self.is_silent(node, now_s):
             why = "; its process runs, and a callback in it does not end" if node.runs else ""
-            return Health.STALE, f"no heartbeat for {self._timing.silent_after_s:g} s{why}"
+            return Health.STALE, f"no heartbeat for {self._patience_s(node):.2g} s{why}"
         if self._has_rival(node, now_s):
             where = " and ".join(
                 f"process {pid} on {host}" for host, pid in (node.source, node.rival)
@@ -340,6 +343,11 @@ class BringUp:
         return HostHealth.RUNNING, ""
 
     # Inside --------------------------------------------------------------------------------------
+
+    def _patience_s(self, node: ManagedNode) -> float:
+        """How long it may be silent; what piled up while it was held up takes some time, too."""
+        limit_s = self._timing.silent_after_s
+        return limit_s + min(node.held_up_s, limit_s)
 
     def _has_rival(self, node: ManagedNode, now_s: float) -> bool:
         return now_s - node.rival_beat_s <= self._timing.silent_after_s
