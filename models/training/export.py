@@ -19,12 +19,14 @@ import yaml
 from torch import Tensor, nn
 
 from . import REPO_ROOT
-from .network import Yolox, decode, fuse, grid
+from .network import STRIDES, Yolox, decode, fuse, grid
 from .recipes import RECIPES, Recipe
 from .start import network_of
 from .train import CHECKPOINT
 
 OPSET = 17
+MIRROR_AXES = ((), (1,), (0,), (0, 1))
+"""Axes of a picture, 0 rows and 1 columns, that are turned round for each of its views."""
 CARD = "model.yaml"
 MODEL = "model.onnx"
 
@@ -55,6 +57,39 @@ class Deployed(nn.Module):
         return decode(self.model(images), self.corners, self.strides)
 
 
+class Mirrored(nn.Module):
+    """The mean of what a detector finds in a picture and in its three mirror images.
+
+    Same input and output as `Deployed`. A cell's values are averaged with those of the cells that
+    see the same place in the mirror images; boxes after they are mirrored back.
+    """
+
+    partners: Tensor
+    signs: Tensor
+    offsets: Tensor
+
+    def __init__(self, deployed: Deployed, size_px: int) -> None:
+        super().__init__()
+        self.deployed = deployed
+        cells, first = [], 0
+        for stride in STRIDES:
+            side = size_px // stride
+            level = torch.arange(first, first + side * side).reshape(side, side)
+            cells.append([level.flip(axes).flatten() for axes in MIRROR_AXES])
+            first += side * side
+        self.register_buffer("partners", torch.stack([torch.cat(c) for c in zip(*cells, strict=True)]))
+        mirrored = torch.tensor([[float(1 in axes), float(0 in axes)] for axes in MIRROR_AXES])
+        self.register_buffer("signs", 1.0 - 2.0 * mirrored[:, None, :])
+        self.register_buffer("offsets", size_px * mirrored[:, None, :])
+
+    def forward(self, images: Tensor) -> Tensor:
+        views = torch.cat([images.flip([axis + 2 for axis in axes]) for axes in MIRROR_AXES])
+        pairs = zip(self.deployed(views), self.partners, strict=True)
+        found = torch.stack([view[partners] for view, partners in pairs])
+        centres = found[..., :2] * self.signs + self.offsets
+        return torch.cat([centres, found[..., 2:]], -1).mean(0, keepdim=True)
+
+
 def package_folder(recipe: Recipe) -> Path:
     """models/NAME/VERSION."""
     return REPO_ROOT / "models" / recipe.package
@@ -73,9 +108,10 @@ def load_average(checkpoint: Path, recipe: Recipe) -> tuple[Yolox, int]:
     return model.eval(), state["step"]
 
 
-def write_onnx(model: Yolox, path: Path, size_px: int = 640) -> str:
+def write_onnx(model: Yolox, path: Path, size_px: int = 640, mirrored: bool = False) -> str:
     """Export with a static shape; returns the file's sha256."""
-    deployed = Deployed(fuse(model), size_px).eval()
+    deployed: nn.Module = Deployed(fuse(model), size_px)
+    deployed = (Mirrored(deployed, size_px) if mirrored else deployed).eval()
     # The tracing exporter writes the same bytes for the same weights; its successor does not yet.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
@@ -102,7 +138,7 @@ def card(recipe: Recipe, sha256: str, steps: int) -> dict[str, Any]:
         "sha256": sha256,
         "licence": "Apache-2.0",
         "architecture": f"{size.name} ({kind}, width {size.width}, depth {size.depth}), "
-        "decoded in the graph",
+        "decoded in the graph" + ", the mean over four mirror images" * recipe.mirrored,
         "layout": "yolox",
         "decoded": True,
         "input": {
@@ -134,7 +170,7 @@ def write_package(recipe: Recipe, checkpoint: Path, folder: Path) -> str:
     """Export `checkpoint` into the package `folder`; returns the sha256 of the model."""
     folder.mkdir(parents=True, exist_ok=True)
     model, steps = load_average(checkpoint, recipe)
-    sha256 = write_onnx(model, folder / MODEL, recipe.input_px)
+    sha256 = write_onnx(model, folder / MODEL, recipe.input_px, recipe.mirrored)
     write_card(folder, card(recipe, sha256, steps))
     return sha256
 

@@ -65,7 +65,8 @@ class Recipe:
     is grown from it. simulated: pairs of each simulated kind. scales: zoom in place of the sources'
     own. sees_windows: it judges windows of a part that another model found suspect.
     frozen: parts of the network that keep their start weights: their activations are the largest
-    and a quarter of a step's time. costs: choose the thresholds.
+    and a quarter of a step's time. mirrored: the exported graph judges the picture and its three
+    mirror images and takes the mean, for four times the work. costs: choose the thresholds.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Recipe:
     scales: tuple[float, float] | None = None
     sees_windows: bool = False
     frozen: tuple[str, ...] = ()
+    mirrored: bool = False
     costs: Costs = Costs()
 
     @property
@@ -112,15 +114,14 @@ class Recipe:
 
 DEEPPCB_NANO = Recipe(
     name="deeppcb_nano",
-    version="1",
+    version="2",
     network=NANO,
     classes=BOARD_CLASSES,
     input_px=640,
     sources={"deeppcb": 1.0},
-    stages=(Stage(320, 352, 16), Stage(100, 640, 8, plain=True)),
+    stages=(Stage(900, 352, 16), Stage(150, 640, 8, plain=True)),
     learning_rate=1e-3,
-    frozen=FIRST_LAYERS,
-    start="surface_nano/1",
+    start="deeppcb_nano/1",
 )
 
 NEU_NANO = Recipe(
@@ -173,10 +174,12 @@ NEU_SERVER = Recipe(
     classes=NEU_CLASSES,
     input_px=256,
     sources={"neu": 1.0},
-    stages=(Stage(420, 256, 16), Stage(130, 256, 16, plain=True)),
-    learning_rate=8e-4,
+    stages=(Stage(1200, 256, 16), Stage(300, 256, 16, plain=True)),
+    learning_rate=1e-3,
     weight_decay=0.03,
     start="neu_nano/1",
+    mirrored=True,
+    costs=SUSPECT_COSTS,
 )
 
 _ALL = (DEEPPCB_NANO, NEU_NANO, SURFACE_NANO, SURFACE_SERVER, NEU_SERVER)

@@ -67,6 +67,28 @@ def test_the_export_says_what_the_network_says(tmp_path: Path) -> None:
     assert np.allclose(found, wanted, atol=1e-3)
 
 
+def test_the_mean_over_mirror_images_mirrors_with_the_picture(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    model, pictures = settled(Yolox(3)), torch.rand(1, 3, 96, 96) * 255
+    with torch.no_grad():
+        alone = decode(model(pictures), *grid(96, 96)).numpy()
+    write_onnx(model, tmp_path / "model.onnx", 96, mirrored=True)
+    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+
+    def found(axes: list[int]) -> Any:
+        values = session.run(None, {"images": pictures.flip(axes).numpy()})[0][0]
+        for axis, centre in ((3, 0), (2, 1)):
+            if axis in axes:
+                values[:, centre] = 96 - values[:, centre]
+        return values
+
+    assert found([]).shape == alone[0].shape
+    assert not np.allclose(found([])[:, 4:].mean(0), alone[0, :, 4:].mean(0), atol=1e-6)
+    for axes in ([3], [2], [2, 3]):
+        distances = np.abs(found(axes)[:, None] - found([])[None]).max(-1)
+        assert distances.min(1).max() < 0.02
+
+
 def test_it_learns_one_picture() -> None:
     torch.manual_seed(1)
     model = Yolox(2).train()
