@@ -32,7 +32,7 @@ NEU_LIMIT = (
 @dataclass(frozen=True)
 class About:
     """finds: what and where, in one sentence. split, limits: one paragraph or point each. made: how
-    the shipped weights came about where one run of the recipe did not make them.
+    the shipped weights came about, where the recipe does not say it all.
     """
 
     finds: str
@@ -62,10 +62,8 @@ ABOUT = {
             "miss among these, and one hard part decides the share of false rejects there.",
             DEEPPCB_LIMIT,
         ),
-        RESUMED.format(
-            "Steps 1 to 200 followed a plan of 960 steps and trained all layers, the others a plan "
-            "of 420 with the first layers kept."
-        ),
+        "Version 1, where it starts, lies in the history of this repository. It was given up for "
+        "its 22.7 % of false rejects at 99 % recall on the pictures above.",
     ),
     "neu_nano": About(
         "Finds six kinds of defects on hot-rolled steel strip (NEU-DET).",
@@ -81,7 +79,9 @@ ABOUT = {
     "neu_server": About(
         "Finds six kinds of defects on hot-rolled steel strip (NEU-DET), on a server.",
         (NEU_SPLIT,),
-        (NO_SAFETY, NEU_LIMIT),
+        (NO_SAFETY, NEU_LIMIT, "The graph judges the picture and its three mirror images, all in "
+         "one call, and takes the mean: four times the work of a network of its size. The mirror "
+         "images were chosen on the validation blocks (neu_nano: 0.705 with them, 0.685 without)."),
     ),
     "surface_nano": About(
         "Finds defects on the simulated line's circuit boards and steel parts.",

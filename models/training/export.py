@@ -74,16 +74,18 @@ class Mirrored(nn.Module):
         cells, first = [], 0
         for stride in STRIDES:
             side = size_px // stride
-            level = torch.arange(first, first + side * side).reshape(side, side)
-            cells.append([level.flip(axes).flatten() for axes in MIRROR_AXES])
+            indices = torch.arange(first, first + side * side).reshape(side, side)
+            cells.append([indices.flip(axes).flatten() for axes in MIRROR_AXES])
             first += side * side
-        self.register_buffer("partners", torch.stack([torch.cat(c) for c in zip(*cells, strict=True)]))
+        levels = zip(*cells, strict=True)
+        self.register_buffer("partners", torch.stack([torch.cat(level) for level in levels]))
         mirrored = torch.tensor([[float(1 in axes), float(0 in axes)] for axes in MIRROR_AXES])
         self.register_buffer("signs", 1.0 - 2.0 * mirrored[:, None, :])
         self.register_buffer("offsets", size_px * mirrored[:, None, :])
 
     def forward(self, images: Tensor) -> Tensor:
-        views = torch.cat([images.flip([axis + 2 for axis in axes]) for axes in MIRROR_AXES])
+        turned = [images.flip([axis + 2 for axis in axes]) for axes in MIRROR_AXES[1:]]
+        views = torch.cat([images, *turned])
         pairs = zip(self.deployed(views), self.partners, strict=True)
         found = torch.stack([view[partners] for view, partners in pairs])
         centres = found[..., :2] * self.signs + self.offsets

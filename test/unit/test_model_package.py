@@ -21,7 +21,8 @@ FLOORS: dict[str, dict[str, tuple[float, ...]]] = {
         "simulated_board": (0.76, 0.98),
         "simulated_steel": (0.91, 0.985),
     },
-    "deeppcb_nano/1": {"deeppcb": (0.93, 0.995)},
+    "deeppcb_nano/2": {"deeppcb": (0.95, 0.995)},
+    "neu_server/1": {"neu": (0.76,)},
     "neu_nano/1": {"neu": (0.70,)},
     "surface_server/1": {
         "deeppcb": (0.90, 0.97),
