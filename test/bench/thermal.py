@@ -1,6 +1,6 @@
 """The thermal watchdog against a simulated board: shift, forecast, sensor faults, cost.
 
-./run bench thermal            about 12 minutes: a shift of an hour, five other boards
+./run bench thermal            about 14 minutes: a shift of an hour, five other boards
 ./run bench thermal --quick    about 4 minutes: 20 minutes, one other board
 
 Writes build/bench/thermal.json, thermal_shift.png, thermal_forecast.png and thermal.html.
@@ -23,6 +23,7 @@ import thermal_live
 import thermal_plots
 from rich.progress import track
 from table import FOLDER, Results
+from thermal_learning import learned_boards
 from thermal_limit import bounds, quantile
 from thermal_shift import PARAMETERS, Shift, run_shift
 from thermal_traces import forecast_errors
@@ -329,6 +330,7 @@ def main() -> None:
     for tachometer in (True, False):
         fan_failure(results, range(1, 2 if quick else 6), tachometer=tachometer)
     ours, line = forecasts(results, 30 if quick else 150)
+    learned_boards(results, 20 if quick else 100)
     sensor_faults(results, 4 if quick else 20)
     all_lost(results)
     thermal_live.cost(results, 8.0 if quick else 30.0)

@@ -143,7 +143,7 @@ class _Run:
         self.out.rungs_needed = next(
             i for i, r in enumerate(self.rungs) if spec.settled(40.0, r.fps, WORK[i]) < guard
         )
-        self.observer = Observer(Sensors(root / "sys"), Board(root), None, TrustSettings())
+        self.observer = Observer(Sensors(root / "sys"), Board(root), None, TrustSettings(), {})
         ladder = Ladder(self.rungs, PARAMETERS.ladder_settings())
         self.watchdog = Watchdog(ladder, WatchdogSettings()) if watchdog else None
         self.published: dict[int, float] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ AHEAD_S = 60.0
 CHANGE_S = 30
 SAMPLE_S = 0.15
 GAP_S = 5.0
+FORECAST_PERIOD_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class Crossing:
     def since_s(self) -> float:
         """The first sample."""
         return max(0.0, self.now_s - WINDOW_S)
+
+    @property
+    def limit_celsius(self) -> float:
+        """As the sensor sees it."""
+        return self.trajectory.die[self.at_s] + self.offset
 
 
 def crossings(slopes_per_min: tuple[float, float], count: int, seed: int) -> list[Crossing]:
@@ -113,31 +120,39 @@ def _trajectory(dice: random.Random) -> Trajectory:
 
 
 def _forecast_once(crossing: Crossing) -> tuple[float, float, float]:
-    dice, now_s, path = random.Random(crossing.seed), crossing.now_s, crossing.trajectory
+    now_s, limit = crossing.now_s, crossing.limit_celsius
     trace, blind = Trace(), Trace()
-    at_s, times, values, told_s = crossing.since_s, [], [], 0.0
-    while at_s < now_s:
+    times, values = [], []
+    for at_s, celsius, fan in fed(crossing, trace, blind):
+        trace.add(at_s, celsius, fan)
+        blind.add(at_s, celsius)
+        times.append(at_s)
+        values.append(celsius)
+    recent = [i for i, t in enumerate(times) if t > now_s - 30.0]
+    slope, base = np.polyfit([times[i] - now_s for i in recent], [values[i] for i in recent], 1)
+    straight = (limit - base) / slope - AHEAD_S if slope > 1e-6 else math.inf
+    return error_s(trace, now_s, limit), error_s(blind, now_s, limit), straight
+
+
+def fed(crossing: Crossing, *traces: Trace) -> Iterator[tuple[float, float, float]]:
+    """Each reading, time, degrees and share of the fan, to be added to traces; these forecast."""
+    dice, path = random.Random(crossing.seed), crossing.trajectory
+    at_s, told_s = crossing.since_s, 0.0
+    while at_s < crossing.now_s:
         if not crossing.gap_s < at_s < crossing.gap_s + GAP_S:
             second = int(at_s)
             part = at_s - second
             celsius = path.die[second] * (1.0 - part) + path.die[second + 1] * part
             celsius = round(celsius + crossing.offset + dice.gauss(0.0, crossing.noise))
-            trace.add(at_s, celsius, round(255 * path.fan[second]) / 255)
-            blind.add(at_s, celsius)
-            if at_s - told_s >= 4.0:
+            yield at_s, celsius, round(255 * path.fan[second]) / 255
+            if at_s - told_s >= FORECAST_PERIOD_S:
                 told_s = at_s
-                trace.forecast(at_s)
-                blind.forecast(at_s)
-            times.append(at_s)
-            values.append(celsius)
+                for trace in traces:
+                    trace.forecast(at_s)
         at_s += SAMPLE_S * dice.uniform(0.7, 1.3)
-    limit = path.die[crossing.at_s] + crossing.offset
-    recent = [i for i, t in enumerate(times) if t > now_s - 30.0]
-    slope, base = np.polyfit([times[i] - now_s for i in recent], [values[i] for i in recent], 1)
-    straight = (limit - base) / slope - AHEAD_S if slope > 1e-6 else math.inf
-    return _error(trace, now_s, limit), _error(blind, now_s, limit), straight
 
 
-def _error(trace: Trace, now_s: float, limit: float) -> float:
+def error_s(trace: Trace, now_s: float, limit: float) -> float:
+    """Of the time at which the limit is forecast to be reached; infinity: it is not foreseen."""
     forecast = trace.forecast(now_s)
     return forecast.seconds_to(limit) - AHEAD_S if forecast is not None else math.inf

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from harness import ACTIVE, Graph, statuses
 from rclpy.time import Time
@@ -20,6 +21,8 @@ from shopfloor.ros.interfaces import interface
 from shopfloor.ros.qos import publisher_qos, subscription_qos
 from shopfloor.sim.board_tree import ZONES, BoardTree
 from shopfloor.sim.thermal_plant import BoardSpec, ThermalPlant, throttling_from
+from shopfloor.thermal import board_file
+from shopfloor.thermal.learning import GRID, BoardMemory
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 from tiny_model import picture, write_package
@@ -216,3 +219,22 @@ def test_each_result_counts_for_p99_however_fast_they_come(graph: Graph, tmp_pat
         talker.publish(result)
     state = watch.until(lambda s: s.measured_p99_ms == 91.0, "the slowest of 39")
     assert state.rung == 0, "one hiccup is no cause"
+
+
+def test_a_board_that_was_learned_is_known_again(graph: Graph, tmp_path: Path) -> None:
+    memory = BoardMemory(np.where(GRID.sink_taus_s == 100.0, 0.0, -50.0), windows=7)
+    state = Path(graph.environment["SHOPFLOOR_STATE_DIR"], f"domain_{graph.domain_id}")
+    path = state / "watchdog" / "boards.json"
+    board_file.write(path, board_file.to_json({"gpu-thermal": memory}))
+    watch = Watch(graph, tmp_path)
+    expected = {
+        "gpu-thermal board": "learned from 7 steps, tau 100 s, 90 % believed",
+        "cpu-thermal board": "unknown",
+    }
+
+    def told() -> bool:
+        status = statuses(watch.diagnostics, "watchdog").get("temperature")
+        values = {value.key: value.value for value in status.values} if status else {}
+        return expected.items() <= values.items()
+
+    graph.until(told, "the board of the file")

@@ -20,15 +20,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from shopfloor.thermal.fit import BIN_S, COARSE_CELSIUS, TRANSIENT_S, Window, solve
 from shopfloor.thermal.heat_model import (
     DRIFT,
     REFERENCE_CELSIUS,
     STEP_S,
-    Prior,
     columns,
     cooling,
+    unknown_board,
 )
-from shopfloor.thermal.quantised import likeliest_sigma, pull
 
 FloatArray = npt.NDArray[np.float64]
 Row = tuple[float, float, float]
@@ -36,23 +36,8 @@ Row = tuple[float, float, float]
 
 WINDOW_S = 300.0
 HORIZON_S = 600.0
-BIN_S = 2.0
 MIN_BINS = 6
-_COARSE_CELSIUS = 0.3
-"""Steps from which a sensor's rounding is modelled; finer ones drown in noise."""
-
-_MISFIT_CELSIUS = 0.03
-"""No board is exactly one of two masses: what a fit may miss by anywhere."""
-
-_TRANSIENT_CELSIUS = 7.0
-_TRANSIENT_S = 8.0
 _TRUSTED_MISFIT = 0.3**2
-_STEP_UNSURE_S = 3.0
-"""How far off it may be right after a step, how fast that fades, how exactly its time is known."""
-
-_NEWTON_STEPS = 2
-_ROUGH_SIGMA = 0.25
-_PRECISION = Prior().precision()
 _GRID_S: FloatArray = np.arange(0.0, HORIZON_S + STEP_S, STEP_S, dtype=np.float64)
 _SPREAD_AT_S = 60.0
 _SPREAD_HALF_CELSIUS = 1.5
@@ -100,8 +85,12 @@ class Forecast:
 class Trace:
     """The samples of one sensor, and their forecast. Times are seconds of a steady clock."""
 
-    def __init__(self, window_s: float = WINDOW_S) -> None:
+    def __init__(self, window_s: float = WINDOW_S, settle_s: float = 3.0 * TRANSIENT_S) -> None:
+        """settle_s: samples count from so long after the step before the last one."""
         self._window_s = window_s
+        self._settle_s = settle_s
+        self.models = unknown_board()
+        """The boards that are tried; at first nothing is known."""
         # Start of each bin, and its rows: time, value, number of readings.
         self._bins: deque[tuple[float, tuple[Row, ...]]] = deque()
         self._open: dict[float, list[float]] = {}  # of each value: sum of times, readings
@@ -135,20 +124,37 @@ class Trace:
 
     def forecast(self, now_s: float) -> Forecast | None:
         """The forecast from `now_s` on; None while there are too few samples."""
+        if self._trim(now_s) < MIN_BINS:
+            return None
+        self._notice_step(now_s)
+        forecast = self._forecast(self._window(now_s), now_s)
+        if not self._said or now_s - self._said[-1][0] >= BIN_S * 0.9:
+            self._said.append((now_s, forecast))
+        return forecast
+
+    def window(self, now_s: float) -> Window | None:
+        """What there is up to `now_s`; None while there are too few samples."""
+        return self._window(now_s) if self._trim(now_s) >= MIN_BINS else None
+
+    @property
+    def step_at_s(self) -> float:
+        """The last step of the load, told or noticed; -infinity: none."""
+        return self._step_at_s
+
+    @property
+    def knows_fan(self) -> bool:
+        """Whether the fan's speed came with the samples."""
+        return bool(self._fans)
+
+    def _trim(self, now_s: float) -> int:
+        """Forget what is too old; the bins that are left."""
         self._close()
-        start_s = max(now_s - self._window_s, self._step_before_s + 3.0 * _TRANSIENT_S)
+        start_s = max(now_s - self._window_s, self._step_before_s + self._settle_s)
         while self._bins and self._bins[0][0] < start_s:
             self._bins.popleft()
         while len(self._fans) > 1 and self._fans[1][0] < start_s:
             self._fans.popleft()
-        if len(self._bins) < MIN_BINS:
-            return None
-        self._notice_step(now_s)
-        rows = np.array([row for _, bin_rows in self._bins for row in bin_rows], dtype=np.float64)
-        forecast = self._fit(rows[:, 0] - now_s, rows[:, 1], rows[:, 2], now_s)
-        if not self._said or now_s - self._said[-1][0] >= BIN_S * 0.9:
-            self._said.append((now_s, forecast))
-        return forecast
+        return len(self._bins)
 
     def _close(self) -> None:
         """Keep what came since; of a fine sensor one row a bin is enough."""
@@ -158,14 +164,14 @@ class Trace:
         self._open = {}
         if self._bins and self._bins[-1][0] == self._open_s:
             rows = (*self._bins.pop()[1], *rows)
-        fine = self._resolution < _COARSE_CELSIUS
+        fine = self._resolution < COARSE_CELSIUS
         self._bins.append((self._open_s, (_mean(rows),) if fine else rows))
 
     def _notice_step(self, now_s: float) -> None:
         """A load that changed by itself: samples leave a forecast of a moment before."""
         recent = [row for start_s, rows in self._bins if start_s >= now_s - 2.0 * BIN_S
                   for row in rows]  # fmt: skip
-        if not recent or now_s - self._step_at_s < 3.0 * _TRANSIENT_S:
+        if not recent or now_s - self._step_at_s < 3.0 * TRANSIENT_S:
             return
         mean_s, mean, _ = _mean(recent)
         for said_s, forecast in self._said:
@@ -184,32 +190,32 @@ class Trace:
                 return start_s + BIN_S / 2.0
         return said_s
 
-    def _fit(
-        self, times: FloatArray, values: FloatArray, counts: FloatArray, now_s: float
-    ) -> Forecast:
+    def _window(self, now_s: float) -> Window:
+        rows = np.array([row for _, bin_rows in self._bins for row in bin_rows], dtype=np.float64)
+        times = rows[:, 0] - now_s
         start_s = STEP_S * math.floor(float(times[0]) / STEP_S)
         step_s = self._step_at_s - now_s if self._step_at_s - now_s > start_s else -math.inf
         grid_s = np.arange(start_s, STEP_S, STEP_S, dtype=np.float64)
+        resolution = self._resolution if math.isfinite(self._resolution) else 1.0
         fans = self._fan_at(grid_s + now_s)
-        design = columns(times, start_s, step_s, cooling(fans))
-        misfit = np.full(times.size, _MISFIT_CELSIUS**2)
-        passed = times - step_s
-        after = passed > -_STEP_UNSURE_S
-        misfit[after] += (
-            _TRANSIENT_CELSIUS * np.exp(-np.maximum(passed[after], 0.0) / _TRANSIENT_S)
-        ) ** 2
-        fit = self._newton(design, values, counts, misfit)
+        return Window(times, rows[:, 1], rows[:, 2], start_s, step_s, grid_s, fans, resolution)
+
+    def _forecast(self, window: Window, now_s: float) -> Forecast:
+        times, fans, grid_s = window.times, window.fans, window.grid_s
+        design = window.design(self.models)
+        fit = solve(self.models, design, *window.linearised(self.models, design))
 
         def curve(future: FloatArray) -> FloatArray:
             share = cooling(np.concatenate([fans, future]))
-            return columns(_GRID_S, start_s, step_s, share)
+            return columns(self.models, _GRID_S, window.start_s, window.step_s, share)
 
         future = np.full(_GRID_S.size + 1, fans[-1])
         ahead = curve(future)
         told = fit.share @ np.einsum("kni,ki->kn", ahead, fit.solution)
         # Right after a step the readings are nearer to the truth than the fit is.
-        seen = np.where(misfit > _TRUSTED_MISFIT, values - REFERENCE_CELSIUS, fit.values)
-        per_celsius = self._fan_law(grid_s, fans, times, seen)
+        near = window.misfit > _TRUSTED_MISFIT
+        trusted = np.where(near, window.values - REFERENCE_CELSIUS, fit.values)
+        per_celsius = self._fan_law(grid_s, fans, times, trusted)
         if per_celsius > 0.0:
             rise = np.concatenate([told - told[0], [told[-1] - told[0]]])
             ahead = curve(np.clip(fans[-1] + per_celsius * rise, 0.0, 1.0))
@@ -227,23 +233,6 @@ class Trace:
             confidence=min(1.0, span_s / 20.0) / (1.0 + (spread / _SPREAD_HALF_CELSIUS) ** 2),
             _curve=REFERENCE_CELSIUS + told,
         )
-
-    def _newton(
-        self, design: FloatArray, values: FloatArray, counts: FloatArray, misfit: FloatArray
-    ) -> _Solution:
-        """The fit under the readings' own likelihood, from one that takes rounding as noise."""
-        resolution = self._resolution if math.isfinite(self._resolution) else 1.0
-        y = values - REFERENCE_CELSIUS
-        variance = (resolution**2 / 12.0 + _ROUGH_SIGMA**2) / counts + misfit
-        fit = _solve(design, y, 1.0 / (variance + resolution**2 / 12.0))
-        if resolution < _COARSE_CELSIUS:
-            off = np.median(np.abs(y - fit.values) * np.sqrt(counts))
-            return _solve(design, y, 1.0 / ((1.5 * float(off)) ** 2 / counts + misfit))
-        for _ in range(_NEWTON_STEPS):
-            sigma = likeliest_sigma(fit.values, y, counts, resolution)
-            seen, weight = pull(fit.values, y, counts, resolution, sigma)
-            fit = _solve(design, seen, 1.0 / (1.0 / weight + misfit))
-        return fit
 
     def _fan_at(self, times_s: FloatArray) -> FloatArray:
         """Share of full speed at each time; full speed where nothing tells."""
@@ -269,34 +258,3 @@ class Trace:
 def _mean(rows: Sequence[Row]) -> Row:
     count = sum(n for _, _, n in rows)
     return sum(t * n for t, _, n in rows) / count, sum(v * n for _, v, n in rows) / count, count
-
-
-@dataclass(frozen=True, eq=False)
-class _Solution:
-    """share: evidence of each model (k,). solution (k, 7), covariance (k, 7, 7), values (n,)."""
-
-    share: FloatArray
-    solution: FloatArray
-    covariance: FloatArray
-    values: FloatArray
-
-    def spread(self, at: FloatArray) -> float:
-        """Standard deviation where the columns are `at`, (k, 7)."""
-        each = np.einsum("ki,ki->k", at, self.solution)
-        within = np.einsum("ki,kij,kj->k", at, self.covariance, at)
-        middle = (self.share * each).sum()
-        return math.sqrt(max(float((self.share * (within + (each - middle) ** 2)).sum()), 0.0))
-
-
-def _solve(design: FloatArray, y: FloatArray, weight: FloatArray) -> _Solution:
-    """Bayesian least squares of each model, (k, n, 7), weighed by evidence."""
-    weighted = design * weight[None, :, None]
-    normal = np.swapaxes(design, 1, 2) @ weighted + _PRECISION
-    right = np.swapaxes(weighted, 1, 2) @ y
-    covariance = np.asarray(np.linalg.inv(normal), dtype=np.float64)
-    solution = np.einsum("kij,kj->ki", covariance, right)
-    # Log evidence of each model, but for what all have in common.
-    score = np.einsum("ki,ki->k", right, solution) - np.linalg.slogdet(normal)[1]
-    share = np.exp(0.5 * (score - score.max()))
-    share /= share.sum()
-    return _Solution(share, solution, covariance, share @ np.einsum("kni,ki->kn", design, solution))

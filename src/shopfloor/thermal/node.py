@@ -23,9 +23,10 @@ from shopfloor.ros.main import run_node
 from shopfloor.ros.node import ShopfloorNode
 from shopfloor.ros.paths import state_folder
 from shopfloor.ros.worker import Done, Worker
-from shopfloor.thermal import messages
+from shopfloor.thermal import board_file, messages
 from shopfloor.thermal.board import Board
 from shopfloor.thermal.ladder import Ladder
+from shopfloor.thermal.learning import BoardMemory
 from shopfloor.thermal.nvml import Nvml
 from shopfloor.thermal.parameters import ThermalWatchdogParameters
 from shopfloor.thermal.rungs import Cause, Override
@@ -64,6 +65,7 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         self._watchdog: Watchdog | None = None
         self._commands: Commands | None = None
         self._worker: Worker[None, Observation] | None = None
+        self._keeper: Worker[str, None] | None = None
         self._latest: Observation | None = None
         self._news: Any = None
         self._seen: Observation | None = None
@@ -88,7 +90,8 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
             expected=params.required_zones,
         )
         trust = TrustSettings(frozen_peers_celsius=params.frozen_peers_celsius)
-        self._observer = Observer(sensors, Board(root), self._nvml, trust)
+        memories = self._remembered() if params.learn_board else None
+        self._observer = Observer(sensors, Board(root), self._nvml, trust, memories)
         self._watchdog = self._new_watchdog()
         self._states = self.publisher("thermal_state", host=self.host)
         self._temperatures: dict[str, Publisher] = {}
@@ -96,6 +99,8 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         self._commands = Commands(self)
         self._commands.serve("set_rung", self._set_rung, report=self._report, host=self.host)
         self._load_at_s = -math.inf
+        # Of its own: a disk that hangs must not make the sensors stale.
+        self._keeper = self.worker("boards", self._keep, self._kept, limit_s=math.inf)
         # A sensor that hangs is this node's own matter; a restart would not move it.
         self._worker = self.worker(
             "sensors",
@@ -127,7 +132,7 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         commands, self._commands = self._commands, None
         if commands is not None:
             commands.close()
-        self._worker = None
+        self._worker = self._keeper = None
         self._observer = None
         self._watchdog = None
         nvml, self._nvml = self._nvml, None
@@ -156,6 +161,9 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
             self._load_at_s = now_s
             self._load = host_usage(self.params.disk_folder)
         seen = self._latest = observer.observe(now_s)
+        keeper, memories = self._keeper, observer.memories
+        if observer.take_learnt() and keeper is not None and memories is not None:
+            keeper.put(board_file.to_json(memories))
         news = (
             [(zone.sensor.name, zone.fault) for zone in seen.zones],
             seen.board.throttle,
@@ -165,6 +173,28 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
             return None
         self._news = news
         return seen
+
+    # What was learnt of the board -----------------------------------------------------------------
+
+    @property
+    def _boards_file(self) -> Path:
+        name = self.get_fully_qualified_name().strip("/").replace("/", ".")
+        return Path(state_folder(), name, "boards.json")
+
+    def _remembered(self) -> dict[str, BoardMemory]:
+        """Of earlier runs; a file that is none is an unknown board."""
+        try:
+            return board_file.read(self._boards_file)
+        except ValueError as error:
+            self.get_logger().warning(f"the board is learnt anew: {error}")
+            return {}
+
+    def _keep(self, text: str) -> None:
+        board_file.write(self._boards_file, text)
+
+    def _kept(self, done: Done[str, None]) -> None:
+        if done.error is not None:
+            self.fault("boards", f"what was learnt of the board is not kept: {done.error}")
 
     # Decisions: executor ------------------------------------------------------------------------
 
@@ -342,6 +372,7 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
             else f"UNKNOWN: {zone.fault.name}"
             for zone in verdict.zones
         }
+        values |= {f"{zone.sensor.name} board": zone.board for zone in verdict.zones if zone.board}
         if self._nvml is not None:
             values["NVML"] = self._nvml.absent or "answers"
         if verdict.sensors_lost:

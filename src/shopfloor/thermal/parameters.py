@@ -131,6 +131,11 @@ class ThermalWatchdogParameters(CommandParameters):
         ge=3.0,
         le=60.0,
     )
+    learn_board: bool = param(
+        True,
+        "Learn the board's time constants from the steps of the ladder, and keep them in the state "
+        "folder. Off: each forecast is that of an unknown board.",
+    )
     inspectors: tuple[str, ...] = param(
         (),
         "Stations whose inference times count; empty: those of every inspector on this host.",

@@ -17,6 +17,7 @@ from shopfloor.thermal.board import BUSY, Board, BoardReading, Throttle
 from shopfloor.thermal.forecast import Forecast, Trace
 from shopfloor.thermal.ladder import Ladder
 from shopfloor.thermal.latency import LatencyWindow, RateCounter
+from shopfloor.thermal.learning import BoardMemory, Learner
 from shopfloor.thermal.nvml import GpuReading, Nvml
 from shopfloor.thermal.rungs import Evidence, LadderState, ZoneOutlook
 from shopfloor.thermal.sensors import Reading, Sensor, Sensors
@@ -55,7 +56,7 @@ class Zone:
     """A sensor as it is seen now.
 
     celsius: the last reading, NaN where `fault` is one; at_s: its time. median_celsius: of the last
-    three, which a single wild value does not move.
+    three, which a single wild value does not move. board: what is known of it, for people.
     """
 
     sensor: Sensor
@@ -64,6 +65,7 @@ class Zone:
     at_s: float
     median_celsius: float = math.nan
     forecast: Forecast | None = None
+    board: str = ""
 
     @property
     def headroom_celsius(self) -> float:
@@ -105,8 +107,18 @@ class Observer:
     """Reads and judges; one thread at a time."""
 
     def __init__(
-        self, sensors: Sensors, board: Board, nvml: Nvml | None, trust: TrustSettings
+        self,
+        sensors: Sensors,
+        board: Board,
+        nvml: Nvml | None,
+        trust: TrustSettings,
+        memories: dict[str, BoardMemory] | None = None,
     ) -> None:
+        """memories: of each zone, learnt further from now on; None: nothing is learnt."""
+        self.memories = memories
+        self._learners: dict[str, Learner] = {}
+        self._boards: dict[str, str] = {}
+        self._has_learnt = False
         self._sensors = sensors
         self._board = board
         self._nvml = nvml
@@ -130,6 +142,8 @@ class Observer:
             self._load_changed = False
             for trace in self._traces.values():
                 trace.load_changed(now_s)
+            for learner in self._learners.values():
+                learner.load_changed(now_s)
             self._forecasts.clear()
         rescan_s = _RESCAN_S if self._sensors.sensors else 1.0
         if now_s - self._scanned_at_s >= rescan_s:
@@ -143,6 +157,7 @@ class Observer:
             self._board_at_s = now_s
             self._reading = _with_gpus(self._board.read(), gpus)
         zones = [self._zone(now_s, r, peers(values, i)) for i, r in enumerate(readings)]
+        self._learn()
         return Observation(now_s, tuple(zones), self._reading)
 
     def _zone(self, now_s: float, reading: Reading, peers_celsius: float) -> Zone:
@@ -151,18 +166,46 @@ class Observer:
         if trust is None:
             trust = self._trust[name] = ZoneTrust(self._trust_settings)
             self._traces[name] = Trace()
+            if self.memories is not None:
+                memory = self.memories.setdefault(name, BoardMemory())
+                self._learners[name] = Learner(memory)
+                self._know(name, memory)
         fault = trust.judge(now_s, reading, peers_celsius)
         if fault is not Fault.NONE:
             return Zone(reading.sensor, math.nan, fault, now_s)
         trace = self._traces[name]
-        trace.add(now_s, reading.celsius, self._reading.fan_percent / 100.0)
+        fan, learner = self._reading.fan_percent / 100.0, self._learners.get(name)
+        trace.add(now_s, reading.celsius, fan)
+        if learner is not None:
+            learner.add(now_s, reading.celsius, fan)
         at_s, forecast = self._forecasts.get(name, (-math.inf, None))
         if now_s - at_s >= _forecast_period_s(reading, forecast):
+            stepped_s = trace.step_at_s
             forecast = trace.forecast(now_s)
+            if learner is not None and trace.step_at_s != stepped_s:
+                learner.disturbed(now_s)
             self._forecasts[name] = now_s, forecast
         recent = self._recent.setdefault(name, deque(maxlen=3))
         recent.append(reading.celsius)
-        return Zone(reading.sensor, reading.celsius, Fault.NONE, now_s, median(recent), forecast)
+        celsius, board = reading.celsius, self._boards.get(name, "")
+        return Zone(reading.sensor, celsius, Fault.NONE, now_s, median(recent), forecast, board)
+
+    def take_learnt(self) -> bool:
+        """Whether `memories` have changed since the last call."""
+        has_learnt, self._has_learnt = self._has_learnt, False
+        return has_learnt
+
+    def _learn(self) -> None:
+        """A part of what waits: the next reading is due soon."""
+        for name, learner in self._learners.items():
+            if learner.has_work:
+                if learner.work():
+                    self._has_learnt = True
+                    self._know(name, learner.memory)
+                return
+
+    def _know(self, name: str, memory: BoardMemory) -> None:
+        self._traces[name].models, self._boards[name] = memory.models(), str(memory)
 
 
 def _forecast_period_s(reading: Reading, forecast: Forecast | None) -> float:
