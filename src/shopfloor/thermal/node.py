@@ -18,20 +18,19 @@ from shopfloor_msgs.srv import SetRung
 from shopfloor.plant.host_load import HostUsage, host_usage
 from shopfloor.ros.command_service import Commands
 from shopfloor.ros.commands import Reason, Refused
-from shopfloor.ros.diagnostics import Level, Status
+from shopfloor.ros.diagnostics import Status
 from shopfloor.ros.main import run_node
 from shopfloor.ros.node import ShopfloorNode
 from shopfloor.ros.paths import state_folder
 from shopfloor.ros.worker import Done, Worker
-from shopfloor.thermal import board_file, messages
+from shopfloor.thermal import board_file, messages, node_checks
 from shopfloor.thermal.board import Board
 from shopfloor.thermal.ladder import Ladder
 from shopfloor.thermal.learning import BoardMemory
 from shopfloor.thermal.nvml import Nvml
 from shopfloor.thermal.parameters import ThermalWatchdogParameters
-from shopfloor.thermal.rungs import Cause, Override
+from shopfloor.thermal.rungs import Override
 from shopfloor.thermal.sensors import Sensors, parse_limit
-from shopfloor.thermal.sysfs import Fault
 from shopfloor.thermal.trust import TrustSettings
 from shopfloor.thermal.watchdog import (
     Observation,
@@ -39,7 +38,6 @@ from shopfloor.thermal.watchdog import (
     Verdict,
     Watchdog,
     WatchdogSettings,
-    ZoneLevel,
 )
 
 PUBLISH_PERIOD_S = 0.5
@@ -50,8 +48,6 @@ of what the node may use."""
 _LOAD_PERIOD_S = 5.0
 _RESULTS_PERIOD_S = 0.5
 """All results that came are taken this often: each wakes the executor for more than it costs."""
-
-_FULL_PERCENT = 95.0
 
 
 class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
@@ -350,9 +346,9 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
 
     def _checks(self) -> dict[str, Callable[[], Status]]:
         return {
-            "temperature": self._temperature_status,
-            "ladder": self._ladder_status,
-            "host": self._host_status,
+            "temperature": lambda: node_checks.temperature(self._verdict, self._nvml),
+            "ladder": lambda: node_checks.ladder(self._verdict, self._rungs),
+            "host": lambda: node_checks.host(self._verdict, self._load, self.params.disk_folder),
         }
 
     def _asked(self, check: str, ask: Callable[[], Status]) -> Status:
@@ -360,92 +356,6 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         if check not in self._statuses:
             self._statuses[check] = ask()
         return self._statuses[check]
-
-    def _temperature_status(self) -> Status:
-        verdict = self._verdict
-        if verdict is None:
-            return Status(Level.STALE, "not read yet")
-        levels = {z.sensor.name: z.level(WatchdogSettings.horizon_s) for z in verdict.zones}
-        values: dict[str, object] = {
-            zone.sensor.name: f"{zone.celsius:.1f} C"
-            if zone.fault is Fault.NONE
-            else f"UNKNOWN: {zone.fault.name}"
-            for zone in verdict.zones
-        }
-        values |= {f"{zone.sensor.name} board": zone.board for zone in verdict.zones if zone.board}
-        if self._nvml is not None:
-            values["NVML"] = self._nvml.absent or "answers"
-        if verdict.sensors_lost:
-            return Status(Level.ERROR, verdict.sensors_lost, values)
-        hot = [name for name, level in levels.items() if level >= ZoneLevel.HOT]
-        if hot:
-            return Status(Level.ERROR, f"at the limit: {', '.join(hot)}", values)
-        unknown = [z for z in verdict.zones if z.fault is not Fault.NONE]
-        if unknown:
-            text = ", ".join(f"{z.sensor.name} {z.fault.name}" for z in unknown)
-            return Status(Level.WARN, f"not known: {text}", values)
-        warm = [name for name, level in levels.items() if level is ZoneLevel.WARM]
-        if warm:
-            return Status(Level.WARN, f"limit forecast: {', '.join(warm)}", values)
-        deciding = verdict.deciding
-        assert deciding is not None
-        text = f"{deciding.sensor.name} {deciding.celsius:.1f} C"
-        return Status(Level.OK, f"{text}, {deciding.headroom_celsius:.1f} C to its limit", values)
-
-    def _ladder_status(self) -> Status:
-        verdict = self._verdict
-        if verdict is None:
-            return Status(Level.STALE, "nothing decided yet")
-        state = verdict.ladder
-        rung = self._rungs[state.rung]
-        values: dict[str, object] = {
-            "rung": f"{rung.index} {rung.name}",
-            "cause": state.cause.name,
-            "guaranteed fps": rung.fps,
-            "guaranteed p99 ms": rung.p99_ms,
-            "measured fps": verdict.fps,
-            "measured p99 ms": verdict.p99_ms,
-            "steps down": state.steps_down,
-            "steps up": state.steps_up,
-        }
-        text = f"{rung.name}: {state.text}"
-        if state.next_rung != state.rung:
-            due_s = state.next_at_s - verdict.at_s
-            text = f"{self._rungs[state.next_rung].name} in {due_s:.0f} s: {state.text}"
-            return Status(Level.WARN, text, values)
-        well = state.rung == 0 and state.cause in (Cause.NONE, Cause.OVERRIDE)
-        return Status(Level.OK if well else Level.WARN, text, values)
-
-    def _host_status(self) -> Status:
-        load, verdict = self._load, self._verdict
-        if load is None or verdict is None:
-            return Status(Level.STALE, "not read yet")
-        board = verdict.board
-        values: dict[str, object] = {
-            **asdict(load),
-            "power mode": board.power_mode or "not known",
-            "power W": board.power_w,
-            "fan %": board.fan_percent,
-            "over-current events": "not known"
-            if board.over_current_events is None
-            else board.over_current_events,
-            "throttle": "not known" if board.throttle is None else board.throttle.name or "none",
-        }
-        full = [
-            f"{name} {percent:.0f} % full"
-            for name, percent in (
-                ("disk", load.disk_used_percent),
-                ("memory", load.memory_used_percent),
-            )
-            if percent >= _FULL_PERCENT
-        ]
-        if full:
-            return Status(Level.WARN, ", ".join(full), values)
-        if board.fan_stands:
-            return Status(Level.WARN, "the fan stands still although it is driven", values)
-        if math.isnan(load.disk_used_percent):
-            return Status(Level.WARN, f"no disk at {self.params.disk_folder}", values)
-        return Status(Level.OK, f"CPU {load.cpu_percent:.0f} %", values)
 
 
 def _topic_name(zone: str) -> str:
