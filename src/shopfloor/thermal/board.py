@@ -9,11 +9,12 @@ Jetsons are read where NVIDIA's documentation says that they show it (Jetson Lin
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
 
+from shopfloor.thermal import power_mode
+from shopfloor.thermal.cpu_load import CpuLoad
 from shopfloor.thermal.sysfs import Fault, numbered, read_number, read_text
 
 BUSY = 0.8
@@ -21,9 +22,11 @@ BUSY = 0.8
 
 _GPU_DEVICES = ("*gpu*", "*.gv11b", "*.ga10b", "*.gb10b", "*.gp10b", "*.gm20b")
 _WHOLE_BOARD_RAILS = ("VDD_IN", "POM_5V_IN", "SYS5V0")
-_MODEL_LINE = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>")
-_NO_BRAKES = ("fan", "powerclamp", "tcc offset", "alert")
-"""Cooling devices that work more, that idle at -1, that hold a setting, or that only tell."""
+_NO_BRAKES = ("fan", "powerclamp", "tcc offset", "alert", "lcd")
+"""Cooling devices that work more, idle at -1, hold a setting, only tell, or are a display."""
+
+_FAN_TURNS_FROM = 15
+"""Of 255. A fan that is driven less need not turn; Jetsons show 1 when idle."""
 
 
 class Throttle(IntFlag):
@@ -40,14 +43,18 @@ class Throttle(IntFlag):
 class BoardReading:
     """NaN, None or empty: this board does not tell, or it cannot be read.
 
-    clock fractions: 0..1 of the highest clock. gpu_load: 0..1. fan_percent: of its full speed, as
-    it is driven, but 0 where a tachometer says that it stands still. fan_stands: it does, though
-    it is driven.
+    clock fractions: 0..1 of the highest clock that the power mode allows. cpu_load: 0..1 of the
+    busiest core, known where CPU clocks are held down. gpu_load: 0..1. gpu_held_down: False where
+    the driver names nothing but a power cap or a setting for its clock. fan_percent: of its full
+    speed, as it is driven, but 0 where a tachometer says that it stands still. fan_stands: it does,
+    though it is driven.
     """
 
     cpu_clock_fraction: float = math.nan
+    cpu_load: float = math.nan
     gpu_clock_fraction: float = math.nan
     gpu_load: float = math.nan
+    gpu_held_down: bool = True
     over_current_events: int | None = None
     fan_percent: float = math.nan
     fan_stands: bool = False
@@ -66,13 +73,14 @@ class Board:
         self._mode_status = root / "var" / "lib" / "nvpmodel" / "status"
         self._mode_table = root / "etc" / "nvpmodel.conf"
         self._throttle_counts: dict[Path, float] = {}
+        self._cpu_load = CpuLoad(root / "proc" / "stat")
         self.discover()
 
     def discover(self) -> None:
         """Look for attributes that came with a driver."""
         cpu = self._sys / "devices" / "system" / "cpu"
         self._cpu_clocks = [
-            (folder / "scaling_cur_freq", folder / "scaling_max_freq", folder / "cpuinfo_max_freq")
+            (folder / "scaling_max_freq", folder / "cpuinfo_max_freq")
             for folder in numbered(cpu / "cpufreq", "policy[0-9]*")
         ]
         counters = numbered(cpu, "cpu[0-9]*/thermal_throttle/package_throttle_count")
@@ -92,23 +100,25 @@ class Board:
             for folder in numbered(self._sys / "class" / "thermal", "cooling_device[0-9]*")
             if _slows(read_text(folder / "type"))
         ]
-        table = read_text(self._mode_table)
-        self._mode_names = {int(m[1]): m[2] for m in _MODEL_LINE.finditer(table)}
+        self._modes = power_mode.read_table(read_text(self._mode_table))
 
     def read(self) -> BoardReading:
         """All of it, now."""
+        mode = power_mode.active(read_text(self._mode_status), self._modes)
+        cpu_clock = self._cpu_fraction(mode.cpu_khz)
         throttle, slowed_by = self._throttle()
-        gpu_clock, gpu_load = self._gpu()
+        gpu_clock, gpu_load = self._gpu(mode.gpu_hz)
         fan_percent, fan_stands = self._fan_speed()
         return BoardReading(
-            cpu_clock_fraction=self._cpu_fraction(),
+            cpu_clock_fraction=cpu_clock,
+            cpu_load=self._cpu_load.read() if cpu_clock < 1.0 else math.nan,
             gpu_clock_fraction=gpu_clock,
             gpu_load=gpu_load,
             over_current_events=self._events(),
             fan_percent=fan_percent,
             fan_stands=fan_stands,
             power_w=self._power_w(),
-            power_mode=self._power_mode(),
+            power_mode=mode.name[:32],
             throttle=throttle,
             slowed_by=slowed_by,
         )
@@ -117,23 +127,23 @@ class Board:
         folder = self._sys / "class" / "devfreq"
         return [path for pattern in _GPU_DEVICES for path in numbered(folder, pattern)][:1]
 
-    def _cpu_fraction(self) -> float:
+    def _cpu_fraction(self, cap_khz: float) -> float:
         """Slowest cluster's allowed clock; the present one is low when there is nothing to do."""
         fractions = []
-        for _, allowed, highest in self._cpu_clocks:
-            top = read_number(highest).number
+        for allowed, highest in self._cpu_clocks:
+            top = min(read_number(highest).number, cap_khz)
             if top > 0:
                 fractions.append(min(read_number(allowed).number / top, 1.0))
         known = [f for f in fractions if not math.isnan(f)]
         return min(known, default=math.nan)
 
-    def _gpu(self) -> tuple[float, float]:
+    def _gpu(self, cap_hz: float) -> tuple[float, float]:
         """Clock as a share of the highest, and load. An idle clock that is low is no throttle."""
         if not self._gpus:
             return math.nan, math.nan
         folder = self._gpus[0]
         rates = [int(text) for text in read_text(folder / "available_frequencies").split()]
-        top = max(rates, default=0) or read_number(folder / "max_freq").number
+        top = min(max(rates, default=0) or read_number(folder / "max_freq").number, cap_hz)
         load = read_number(folder / "device" / "load").number / 1000.0
         now = read_number(folder / "cur_freq").number
         return (min(now / top, 1.0) if top > 0 else math.nan), load
@@ -147,23 +157,15 @@ class Board:
         """Per cent of full speed, and whether it stands still although it is driven."""
         if self._fan is None:
             return math.nan, False
-        driven = read_number(self._fan).number / 2.55
+        driven = read_number(self._fan).number
         turns = self._tachometer is None or read_number(self._tachometer).number != 0.0
-        return (driven, False) if turns else (0.0, driven > 0.0)
+        return (driven / 2.55, False) if turns else (0.0, driven >= _FAN_TURNS_FROM)
 
     def _power_w(self) -> float:
         watts = 0.0
         for volts, amperes in self._rails:
             watts += read_number(volts).number * read_number(amperes).number / 1e6
         return watts if self._rails else math.nan
-
-    def _power_mode(self) -> str:
-        """`pmode:0002` in the status file, by its name in the table."""
-        text = read_text(self._mode_status)
-        number = re.search(r"(\d+)\s*$", text)
-        if number is None:
-            return text[:32]
-        return self._mode_names.get(int(number[1]), f"mode {int(number[1])}")[:32]
 
     def _throttle(self) -> tuple[Throttle | None, str]:
         """What slows the board now; None where this board has nothing that would tell."""

@@ -32,7 +32,8 @@ class ThermalWatchdogParameters(CommandParameters):
     )
     required_zones: tuple[str, ...] = param(
         (),
-        "Sensors (with * and ?) without which full speed is not safe. Empty: any one is enough.",
+        "Sensors (with * and ?) without which full speed is not safe: of each of these one must be "
+        "believed. Empty: any one is enough.",
     )
     zone_limits: tuple[str, ...] = param(
         (),
@@ -42,7 +43,8 @@ class ThermalWatchdogParameters(CommandParameters):
     default_limit_celsius: float = param(
         85.0,
         "Limit of all sensors on a host where neither the kernel nor zone_limits has one for any; "
-        "0: they are only watched. Beside a sensor with a limit, those without are only watched.",
+        "0: they are only watched. Beside a sensor with a limit, those without are only watched. A "
+        "sensor of which only the critical point is known has a limit 10 C below it.",
         unit="C",
         ge=0.0,
         le=150.0,
@@ -120,7 +122,8 @@ class ThermalWatchdogParameters(CommandParameters):
     )
     min_clock_fraction: float = param(
         0.9,
-        "Clocks below this share of their maximum under load are a cause to step down.",
+        "Clocks that are held below this share of what the power mode allows, under load, are a "
+        "cause to step down.",
         ge=0.1,
         le=1.0,
     )

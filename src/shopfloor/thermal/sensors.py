@@ -20,16 +20,27 @@ from shopfloor.thermal.sysfs import Fault, Value, numbered, read_number, read_te
 _TRIP_SANE_CELSIUS = (20.0, 200.0)
 """A trip point outside is one that the firmware has switched off (0, -274)."""
 
+_BELOW_CRITICAL_CELSIUS = 10.0
+_CRITICAL_BELIEVED_CELSIUS = 60.0
+"""Some firmware names a critical point at room temperature; nothing shuts down there."""
+
+_CORETEMP_MARGIN_CELSIUS = 3.0
+"""Intel's CPUs throttle at what coretemp calls critical; its temp_max asks the fans for more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """A temperature sensor. limit: where throttling begins, critical: shutdown; NaN: not known."""
+    """A temperature sensor. limit: where throttling begins, critical: shutdown; NaN: not known.
+
+    fault_path: attribute that is not 0 while the driver knows the sensor to be faulty; empty: none.
+    """
 
     name: str
     source: str
     path: str
     limit_celsius: float = math.nan
     critical_celsius: float = math.nan
+    fault_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,8 @@ class Sensors:
     """The sensors under a sysfs root; one that was there once is named for ever.
 
     ignore: patterns of names that are left out. limits: patterns with the limit that replaces the
-    kernel's. default_limit_celsius: of all sensors, where not one has a limit; 0: none.
+    kernel's. default_limit_celsius: of all sensors, where not one has a limit; 0: none. A sensor
+    that has a critical point and nothing else is limited 10 degrees below it.
     expected: names that must be there, MISSING where they are not.
     """
 
@@ -62,29 +74,30 @@ class Sensors:
         self._ignore = tuple(ignore)
         self._limits = tuple(limits)
         self._default_limit = default_limit_celsius
-        self._sensors: dict[str, Sensor] = {
-            name: Sensor(name, "", "") for name in expected if not _is_pattern(name)
-        }
+        self._found = {name: Sensor(name, "", "") for name in expected if not _is_pattern(name)}
+        self._sensors: tuple[Sensor, ...] = ()
         self.discover()
 
     @property
     def sensors(self) -> tuple[Sensor, ...]:
         """All that are known, those that went missing too."""
-        return tuple(self._sensors.values())
+        return self._sensors
 
     def discover(self) -> None:
         """Look for sensors that came, and for known ones that now have another number."""
         zones = self._zones()
         for sensor in (*zones, *self._hwmon({_plain(zone.name) for zone in zones})):
             if not any(fnmatch.fnmatchcase(sensor.name, p) for p in self._ignore):
-                self._sensors[sensor.name] = self._limited(sensor)
-        if self._default_limit and all(math.isnan(s.limit_celsius) for s in self.sensors):
-            for name, sensor in self._sensors.items():
-                self._sensors[name] = replace(sensor, limit_celsius=self._default_limit)
+                self._found[sensor.name] = self._limited(sensor)
+        # Anew each time: a sensor that is gone must not count as one that has a limit of its own.
+        found = self._found.values()
+        none_has = all(math.isnan(sensor.limit_celsius) for sensor in found)
+        default = self._default_limit if self._default_limit and none_has else math.inf
+        self._sensors = tuple(_with_fallback(sensor, default) for sensor in found)
 
     def read(self) -> list[Reading]:
         """One reading of each sensor, in the order of `sensors`."""
-        return [_read(sensor) for sensor in self._sensors.values()]
+        return [_read(sensor) for sensor in self._sensors]
 
     def _zones(self) -> list[Sensor]:
         found: list[Sensor] = []
@@ -108,9 +121,13 @@ class Sensors:
                 label = read_text(folder / f"{stem}_label")
                 limit = _sane(read_number(folder / f"{stem}_max"))
                 critical = _sane(read_number(folder / f"{stem}_crit"))
+                if driver == "coretemp" and not math.isnan(critical):
+                    limit = critical - _CORETEMP_MARGIN_CELSIUS
                 source = f"{folder.name}/{stem}"
                 name = f"{driver}:{label or stem}"
-                found.append(Sensor(name, source, str(path), limit, critical))
+                fault = folder / f"{stem}_fault"
+                fault_path = str(fault) if fault.exists() else ""
+                found.append(Sensor(name, source, str(path), limit, critical, fault_path))
         return _unique(found)
 
     def _limited(self, sensor: Sensor) -> Sensor:
@@ -135,30 +152,57 @@ def parse_limit(text: str) -> tuple[str, float]:
     return pattern, celsius
 
 
+def below_critical(critical_celsius: float) -> float:
+    """Limit where nothing but the critical point is known; NaN: that is not known either."""
+    if critical_celsius >= _CRITICAL_BELIEVED_CELSIUS:
+        return critical_celsius - _BELOW_CRITICAL_CELSIUS
+    return math.nan
+
+
+def _with_fallback(sensor: Sensor, default_celsius: float) -> Sensor:
+    if not math.isnan(sensor.limit_celsius):
+        return sensor
+    known = [below_critical(sensor.critical_celsius), default_celsius]
+    limit = min((celsius for celsius in known if math.isfinite(celsius)), default=math.nan)
+    return replace(sensor, limit_celsius=limit)
+
+
 def _read(sensor: Sensor) -> Reading:
     if not sensor.path:
         return Reading(sensor, math.nan, Fault.MISSING)
+    if sensor.fault_path and read_number(sensor.fault_path).number > 0.0:
+        return Reading(sensor, math.nan, Fault.OFFLINE)
     value = read_number(sensor.path)
     return Reading(sensor, value.number / 1000.0, value.fault)
 
 
 def _trip_points(folder: Path) -> tuple[float, float]:
-    """Lowest passive (else hot) trip point, and the critical one."""
-    passive: list[float] = []
-    hot: list[float] = []
-    critical = math.nan
+    """Lowest passive (else hot) trip point that slows something, and the lowest critical one."""
+    tells_only = _alert_trips(folder)
+    points: dict[str, list[float]] = {}
     for path in numbered(folder, "trip_point_[0-9]*_temp"):
         celsius = _sane(read_number(path))
-        if math.isnan(celsius):
-            continue
-        kind = read_text(folder / path.name.replace("_temp", "_type"))
-        if kind == "passive":
-            passive.append(celsius)
-        elif kind == "hot":
-            hot.append(celsius)
-        elif kind == "critical":
-            critical = celsius
-    return min(passive or hot, default=math.nan), critical
+        stem = path.name.removesuffix("_temp")
+        if not math.isnan(celsius) and stem not in tells_only:
+            points.setdefault(read_text(folder / f"{stem}_type"), []).append(celsius)
+    limits = points.get("passive") or points.get("hot") or [math.nan]
+    return min(limits), min(points.get("critical", [math.nan]))
+
+
+def _alert_trips(folder: Path) -> set[str]:
+    """Trip points bound to nothing but alerts, such as that of a hot surface at 70 degrees.
+
+    A throttle-alert is the notice of a throttle, and its trip point a limit.
+    """
+    kinds: dict[str, list[str]] = {}
+    for path in numbered(folder, "cdev[0-9]*_trip_point"):
+        device = folder / path.name.removesuffix("_trip_point")
+        kinds.setdefault(f"trip_point_{read_text(path)}", []).append(read_text(device / "type"))
+    return {
+        trip
+        for trip, bound in kinds.items()
+        if all("alert" in kind and "throttle" not in kind for kind in bound)
+    }
 
 
 def _sane(value: Value) -> float:
