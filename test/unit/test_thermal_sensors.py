@@ -13,7 +13,6 @@ from shopfloor.sim.board_tree import ZONES, BoardTree
 from shopfloor.sim.thermal_plant import BoardSpec, ThermalPlant, throttling_from
 from shopfloor.thermal.board import Board, Throttle
 from shopfloor.thermal.ladder import Ladder
-from shopfloor.thermal.nvml import Nvml
 from shopfloor.thermal.rungs import Cause, LadderSettings, Rung
 from shopfloor.thermal.sensors import Reading, Sensor, Sensors, parse_limit
 from shopfloor.thermal.sysfs import Fault
@@ -57,12 +56,13 @@ def test_a_jetson_is_read_whole(tmp_path: Path) -> None:
     assert zones["gpu-thermal"].sensor.limit_celsius == SPEC.trip_celsius
     assert zones["gpu-thermal"].sensor.critical_celsius == SPEC.critical_celsius
     assert zones["tj-thermal"].celsius == pytest.approx(bench.plant.die_celsius, abs=2.5)
-    # Beside zones with a trip point, one without is only watched.
+    # Beside zones with a trip point, one without any is only watched.
     assert math.isnan(zones["board-thermal"].sensor.limit_celsius)
     board = bench.verdict.board
     assert board.over_current_events == 3
     assert board.power_w == pytest.approx(bench.plant.power_w, rel=0.01)
     assert board.gpu_clock_fraction == pytest.approx(1.0)
+    assert board.cpu_clock_fraction == pytest.approx(1.0)
     assert board.power_mode == "MAXN" and board.throttle == Throttle.NONE
     assert board.fan_percent == pytest.approx(100 * bench.plant.fan, abs=1)
     assert bench.verdict.deciding is not None
@@ -92,12 +92,38 @@ def test_a_fan_beside_its_own_tachometer(tmp_path: Path) -> None:
     assert board.read().fan_percent == pytest.approx(50.2, abs=0.1)
     (folder / "fan1_input").write_text("0")
     assert board.read().fan_stands and board.read().fan_percent == 0.0
-    (folder / "pwm1").write_text("0")
-    assert not board.read().fan_stands, "it is off by command"
+    for driven, stands in ((0, False), (1, False), (14, False), (15, True)):
+        (folder / "pwm1").write_text(str(driven))
+        assert board.read().fan_stands is stands, driven
     (folder / "fan1_input").unlink()
     (folder / "pwm1").write_text("128")
     board.discover()
     assert board.read().fan_percent == pytest.approx(50.2, abs=0.1)
+
+
+def test_a_power_mode_that_caps_the_clocks_is_no_throttle(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, expected_power_mode="MODE_30W")
+    bench.tree.power_mode, bench.tree.cpu_load = 2, 1.0
+    bench.run(20.0)
+    board, state = bench.verdict.board, bench.verdict.ladder
+    assert board.power_mode == "MODE_30W" and board.gpu_load > 0.8
+    assert board.cpu_clock_fraction == board.gpu_clock_fraction == 1.0
+    assert (state.rung, state.next_rung, state.cause) == (0, 0, Cause.NONE)
+    bench.tree.power_mode = 0
+    bench.run(1.0)
+    assert bench.verdict.ladder.cause is Cause.POWER_MODE
+
+
+def test_cpu_clocks_held_down_are_a_cause_under_load(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.tree.cpu_clock, bench.tree.cpu_load = 0.5, 0.1
+    bench.run(20.0)
+    assert bench.verdict.board.cpu_clock_fraction == pytest.approx(0.5, abs=0.01)
+    assert bench.verdict.board.cpu_load == pytest.approx(0.1)
+    assert bench.verdict.ladder.cause is Cause.NONE and bench.verdict.ladder.rung == 0
+    bench.tree.cpu_load = 0.95
+    bench.run(20.0)
+    assert bench.verdict.ladder.cause is Cause.CLOCKS and bench.verdict.ladder.rung == 1
 
 
 @pytest.mark.parametrize(
@@ -229,77 +255,15 @@ def test_hwmon_adds_what_is_no_zone_and_disabled_trip_points_are_none(tmp_path: 
         (sys / "hwmon" / name / "name").write_text(driver)
         (sys / "hwmon" / name / "temp1_input").write_text("51000")
     (sys / "hwmon/hwmon7/temp1_label").write_text("Package id 0")
-    (sys / "hwmon/hwmon7/temp1_max").write_text("100000")
+    (sys / "hwmon/hwmon7/temp1_max").write_text("80000")
+    (sys / "hwmon/hwmon7/temp1_crit").write_text("98000")
     found = {s.name: s for s in Sensors(tmp_path / "sys").sensors}
-    assert found["coretemp:Package id 0"].limit_celsius == 100.0
+    assert found["coretemp:Package id 0"].limit_celsius == 95.0
     assert not any("gpu_thermal" in name for name in found)
-    assert math.isnan(found["cpu-thermal"].limit_celsius)
+    assert found["cpu-thermal"].limit_celsius == SPEC.critical_celsius - 10.0
 
 
 @pytest.mark.parametrize("text", ["", "x", "=90", "x=", "x=nan", "x=900", "x=1,2"])
 def test_limits_of_no_form_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="ZONE=CELSIUS"):
         parse_limit(text)
-
-
-class FakeNvml:
-    """As much of pynvml as a GPU that runs hot and then falls off the bus."""
-
-    class NVMLError(Exception):
-        pass
-
-    NVML_TEMPERATURE_GPU = NVML_CLOCK_SM = 0
-    NVML_TEMPERATURE_THRESHOLD_SHUTDOWN, NVML_TEMPERATURE_THRESHOLD_SLOWDOWN = 0, 1
-    nvmlClocksThrottleReasonSwThermalSlowdown = 0x20
-    nvmlClocksThrottleReasonHwSlowdown = 0x08
-    nvmlClocksThrottleReasonGpuIdle = 0x01
-    lost = False
-
-    def __getattr__(self, name: str) -> object:
-        answers = {
-            "nvmlDeviceGetCount": 1, "nvmlDeviceGetHandleByIndex": "handle",
-            "nvmlDeviceGetName": "NVIDIA L4", "nvmlDeviceGetTemperature": 81,
-            "nvmlDeviceGetClockInfo": 1000, "nvmlDeviceGetMaxClockInfo": 2000,
-            "nvmlDeviceGetPowerUsage": 71_500, "nvmlInit": None, "nvmlShutdown": None,
-            "nvmlDeviceGetCurrentClocksThrottleReasons": 0x28,
-        }  # fmt: skip
-        if name == "nvmlDeviceGetTemperatureThreshold":
-            return lambda handle, kind: (92, 87)[kind]
-        if name not in answers:
-            raise AttributeError(name)
-
-        def ask(*_: object) -> object:
-            if self.lost or name == "nvmlDeviceGetUtilizationRates":
-                raise self.NVMLError("GPU is lost")
-            return answers[name]
-
-        return ask
-
-    def nvmlDeviceGetUtilizationRates(self, _: object) -> object:
-        raise self.NVMLError("not supported")
-
-
-def test_nvml_limits_and_reasons(tmp_path: Path) -> None:
-    driver = tmp_path / "version"
-    assert "no NVIDIA driver" in Nvml(driver=driver).absent
-    driver.touch()
-    fake = FakeNvml()
-    nvml = Nvml(driver=driver, load=lambda: fake)
-    (gpu,) = nvml.read()
-    assert nvml.absent == "" and gpu.temperature.celsius == 81.0
-    sensor = gpu.temperature.sensor
-    assert (sensor.limit_celsius, sensor.critical_celsius) == (87.0, 92.0)
-    assert gpu.throttle == Throttle.THERMAL
-    assert gpu.clock_fraction == 0.5 and gpu.power_w == 71.5 and math.isnan(gpu.load)
-    fake.lost = True
-    (gpu,) = nvml.read()
-    assert gpu.temperature.fault is Fault.OFFLINE and gpu.throttle is None
-    nvml.close()
-
-
-def test_a_driver_without_its_binding_has_a_name(tmp_path: Path) -> None:
-    def missing() -> object:
-        raise ImportError("No module named 'pynvml'")
-
-    (tmp_path / "version").touch()
-    assert "not installed" in Nvml(driver=tmp_path / "version", load=missing).absent

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shopfloor.thermal.sensors import Reading
@@ -61,6 +61,13 @@ class ZoneTrust:
 
         peers_celsius: median of the other zones' values, NaN where there are none.
         """
+        fault = self.admit(now_s, reading)
+        if fault is Fault.NONE and self.is_frozen(now_s, reading.celsius, peers_celsius):
+            return Fault.FROZEN
+        return fault
+
+    def admit(self, now_s: float, reading: Reading) -> Fault:
+        """The fault that this reading shows by itself, without the board around it."""
         if reading.fault is not Fault.NONE:
             return reading.fault
         value = reading.celsius
@@ -71,9 +78,12 @@ class ZoneTrust:
             return Fault.ABSURD
         if self._jumped(now_s, value):
             return Fault.ABSURD
-        if self._frozen(now_s, value, peers_celsius):
-            return Fault.FROZEN
         return Fault.NONE
+
+    def shift_peers(self, celsius: float) -> None:
+        """The peers' median moved by this much only because some of them came or went."""
+        if not math.isnan(celsius):
+            self._peers_at_change += celsius
 
     def _jumped(self, now_s: float, value: float) -> bool:
         settings, last = self._settings, self._last
@@ -87,7 +97,8 @@ class ZoneTrust:
         self._suspect = None
         return False
 
-    def _frozen(self, now_s: float, value: float, peers_celsius: float) -> bool:
+    def is_frozen(self, now_s: float, value: float, peers_celsius: float) -> bool:
+        """Take in a value that `admit` let pass: does it stand still though it should not?"""
         changed = value != self._last
         if changed or self._last is None:
             if self._last is not None:
@@ -112,9 +123,49 @@ class ZoneTrust:
         return moved >= settings.frozen_peers_celsius and waited_s >= settings.frozen_peers_s
 
 
-def peers(values: Sequence[float], index: int) -> float:
-    """Median of all other values that are there; NaN where none is."""
-    others = [v for i, v in enumerate(values) if i != index and not math.isnan(v)]
+class HostTrust:
+    """Judges all zones of a host: what a faulty one reads tells nothing of the others."""
+
+    def __init__(self, settings: TrustSettings) -> None:
+        self._settings = settings
+        self._zones: dict[str, ZoneTrust] = {}
+        self._before: dict[str, float] = {}
+
+    def judge(self, now_s: float, readings: Sequence[Reading]) -> list[Fault]:
+        """The fault of each reading, NONE where it can be believed; each name once."""
+        for reading in readings:
+            if reading.sensor.name not in self._zones:
+                self._zones[reading.sensor.name] = ZoneTrust(self._settings)
+        zones = [self._zones[reading.sensor.name] for reading in readings]
+        faults = [z.admit(now_s, r) for z, r in zip(zones, readings, strict=True)]
+        values = {
+            reading.sensor.name: reading.celsius
+            for reading, fault in zip(readings, faults, strict=True)
+            if fault is Fault.NONE
+        }
+        self._follow(values)
+        for i, reading in enumerate(readings):
+            around = peers(values, reading.sensor.name)
+            if faults[i] is Fault.NONE and zones[i].is_frozen(now_s, reading.celsius, around):
+                faults[i] = Fault.FROZEN
+        return faults
+
+    def _follow(self, values: dict[str, float]) -> None:
+        """A zone that comes or goes moves the others' median, and nothing froze by that."""
+        before, self._before = self._before, values
+        if before.keys() == values.keys():
+            return
+        stayed = before.keys() & values.keys()
+        then, now = ({name: of[name] for name in stayed} for of in (before, values))
+        for name, zone in self._zones.items():
+            gone = peers(then, name) - peers(before, name)
+            came = peers(values, name) - peers(now, name)
+            zone.shift_peers(gone + came)
+
+
+def peers(values: Mapping[str, float], name: str) -> float:
+    """Median of all other zones' values; NaN where there is none."""
+    others = [celsius for zone, celsius in values.items() if zone != name]
     return median(others) if others else math.nan
 
 

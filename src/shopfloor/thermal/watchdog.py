@@ -18,11 +18,11 @@ from shopfloor.thermal.forecast import Forecast, Trace
 from shopfloor.thermal.ladder import Ladder
 from shopfloor.thermal.latency import LatencyWindow, RateCounter
 from shopfloor.thermal.learning import BoardMemory, Learner
-from shopfloor.thermal.nvml import GpuReading, Nvml
+from shopfloor.thermal.nvml import Nvml, with_gpus
 from shopfloor.thermal.rungs import Evidence, LadderState, ZoneOutlook
 from shopfloor.thermal.sensors import Reading, Sensor, Sensors
 from shopfloor.thermal.sysfs import Fault
-from shopfloor.thermal.trust import TrustSettings, ZoneTrust, median, peers
+from shopfloor.thermal.trust import HostTrust, TrustSettings, median
 
 CRITICAL_WITHIN_CELSIUS = 3.0
 _BOARD_PERIOD_S = 0.45
@@ -122,8 +122,7 @@ class Observer:
         self._sensors = sensors
         self._board = board
         self._nvml = nvml
-        self._trust_settings = trust
-        self._trust: dict[str, ZoneTrust] = {}
+        self._trust = HostTrust(trust)
         self._traces: dict[str, Trace] = {}
         self._forecasts: dict[str, tuple[float, Forecast | None]] = {}
         self._recent: dict[str, deque[float]] = {}
@@ -150,27 +149,29 @@ class Observer:
             self._scanned_at_s = now_s
             self._sensors.discover()
             self._board.discover()
+            if self._nvml is not None:
+                self._nvml.discover()
         gpus = self._nvml.read() if self._nvml is not None else []
-        readings = [*self._sensors.read(), *(gpu.temperature for gpu in gpus)]
-        values = [r.celsius if r.fault is Fault.NONE else math.nan for r in readings]
+        # First, as messages hold so many zones; a GPU that is required by name is no second zone.
+        readings = [gpu.temperature for gpu in gpus]
+        gpu_names = {reading.sensor.name for reading in readings}
+        readings += [r for r in self._sensors.read() if r.sensor.name not in gpu_names]
         if now_s - self._board_at_s >= _BOARD_PERIOD_S:
             self._board_at_s = now_s
-            self._reading = _with_gpus(self._board.read(), gpus)
-        zones = [self._zone(now_s, r, peers(values, i)) for i, r in enumerate(readings)]
+            self._reading = with_gpus(self._board.read(), gpus)
+        faults = self._trust.judge(now_s, readings)
+        zones = [self._zone(now_s, r, f) for r, f in zip(readings, faults, strict=True)]
         self._learn()
         return Observation(now_s, tuple(zones), self._reading)
 
-    def _zone(self, now_s: float, reading: Reading, peers_celsius: float) -> Zone:
+    def _zone(self, now_s: float, reading: Reading, fault: Fault) -> Zone:
         name = reading.sensor.name
-        trust = self._trust.get(name)
-        if trust is None:
-            trust = self._trust[name] = ZoneTrust(self._trust_settings)
+        if name not in self._traces:
             self._traces[name] = Trace()
             if self.memories is not None:
                 memory = self.memories.setdefault(name, BoardMemory())
                 self._learners[name] = Learner(memory)
                 self._know(name, memory)
-        fault = trust.judge(now_s, reading, peers_celsius)
         if fault is not Fault.NONE:
             return Zone(reading.sensor, math.nan, fault, now_s)
         trace = self._traces[name]
@@ -316,9 +317,9 @@ class Watchdog:
     def _slow_clocks(self, now_s: float, board: BoardReading) -> str:
         least = self._settings.min_clock_fraction
         words = ""
-        if board.cpu_clock_fraction < least:
+        if board.cpu_clock_fraction < least and board.cpu_load >= BUSY:
             words = f"CPU clocks held at {100 * board.cpu_clock_fraction:.0f} %"
-        elif board.gpu_clock_fraction < least and board.gpu_load >= BUSY:
+        elif board.gpu_clock_fraction < least and board.gpu_load >= BUSY and board.gpu_held_down:
             words = f"GPU at {100 * board.gpu_clock_fraction:.0f} % of its clock under load"
         if not words:
             self._slow_since_s = None
@@ -359,22 +360,3 @@ def _throttled(board: BoardReading) -> str:
     if Throttle.THERMAL in flags:
         return board.slowed_by or "the driver reports a thermal slow-down"
     return ""
-
-
-def _with_gpus(board: BoardReading, gpus: Sequence[GpuReading]) -> BoardReading:
-    """The board with what NVML adds: the slowest clock, all flags, the power of all GPUs."""
-    if not gpus:
-        return board
-    flags = [gpu.throttle for gpu in gpus if gpu.throttle is not None]
-    throttle = board.throttle
-    for flag in flags:
-        throttle = flag if throttle is None else throttle | flag
-    slowest = min(gpus, key=lambda gpu: gpu.clock_fraction)
-    watts = [gpu.power_w for gpu in gpus if not math.isnan(gpu.power_w)]
-    return replace(
-        board,
-        gpu_clock_fraction=slowest.clock_fraction,
-        gpu_load=slowest.load,
-        power_w=board.power_w if not math.isnan(board.power_w) else sum(watts) or math.nan,
-        throttle=throttle,
-    )
