@@ -60,6 +60,17 @@ def test_between_two_readings_and_a_little_ahead() -> None:
     assert encoder.at_count(185) == pytest.approx(0.185)
 
 
+def test_a_belt_that_starts_is_measured_and_not_forecast() -> None:
+    encoder = belt()
+    assert not encoder.has_passed(T0)
+    for n in range(20):
+        encoder.read(T0 + n * 20 * MS, 0)
+    exposure = T0 + 390 * MS
+    assert not encoder.has_passed(exposure) and encoder.at(exposure) == 0.0
+    encoder.read(T0 + 400 * MS, 8)
+    assert encoder.has_passed(exposure) and encoder.at(exposure) == pytest.approx(0.004)
+
+
 def test_silence_is_not_a_position() -> None:
     encoder = belt()
     assert encoder.at(T0) is None and encoder.at_count(3) is None

@@ -127,6 +127,23 @@ def test_lost_places_are_alarms_for_all_that_had_to_leave() -> None:
     assert actions(belt.judged("p1", 2, True, "FAIL", 1)) == [("p1", Action.LATE_REJECT)]
 
 
+def test_a_place_that_was_forecast_is_measured_until_the_part_is_decided() -> None:
+    belt = tracker()
+    belt.seen("p", "top", 1, 0.0)
+    belt.seen("q", "top", 2, 0.5)
+    belt.measured("p", "top", 1, -0.02)
+    assert belt.place_of("p") == pytest.approx(0.98) and belt.on_the_way == 2
+    belt.measured("p", "top", 7, 0.3)  # another exposure
+    belt.measured("p", "other", 1, 0.3)
+    belt.measured("unknown", "top", 1, 0.3)
+    (order,) = belt.advance(0.9)
+    assert (order.open_m, order.close_m) == (pytest.approx(0.95), pytest.approx(1.01))
+    belt.measured("p", "top", 1, 0.3)
+    assert belt.place_of("p") == pytest.approx(0.98) and belt.on_the_way == 1
+    belt.measured("q", "top", 2, 0.51)
+    assert actions(belt.advance(1.43)) == [("q", Action.REJECT)] and belt.advance(9.0) == []
+
+
 def test_a_camera_without_distance_places_nothing_and_memory_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -119,6 +119,10 @@ class EncodedBelt:
         (from_ns, from_m), (to_ns, to_m) = self._readings[after - 1], self._readings[after]
         return from_m + (to_m - from_m) * (stamp_ns - from_ns) / (to_ns - from_ns)
 
+    def has_passed(self, stamp_ns: int) -> bool:
+        """Whether a reading from then or later is there: `at` measures, and does not forecast."""
+        return bool(self._readings) and self._readings[-1][0] >= stamp_ns
+
     def at_count(self, count: int) -> float | None:
         """Metres at a count that was latched not long ago, such as with an exposure."""
         if not self._readings:

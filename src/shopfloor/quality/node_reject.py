@@ -41,6 +41,7 @@ class RejectOutput:
             )
         )
         self._belt: TimedBelt | EncodedBelt = TimedBelt(speed)
+        self._forecast: list[tuple[int, str, str]] = []
         if params.reject_by == "encoder":
             self._belt = EncodedBelt(
                 params.encoder_pulses_per_m,
@@ -65,6 +66,9 @@ class RejectOutput:
         position_m = belt.at(exposure_ns) if exposure_ns else None
         if encoder_count is not None and isinstance(belt, EncodedBelt):
             position_m = belt.at_count(encoder_count)
+        elif isinstance(belt, EncodedBelt) and position_m is not None and part_id:
+            is_measured = belt.has_passed(exposure_ns)
+            self._forecast += [] if is_measured else [(exposure_ns, part_id, camera)]
         self._tracker.seen(part_id, camera, exposure_ns, position_m)
 
     def judged(self, decision: Decision[Source]) -> None:
@@ -88,7 +92,19 @@ class RejectOutput:
         assert isinstance(belt, EncodedBelt)
         if not belt.read(nanoseconds(reading.header.stamp), reading.count, reading.valid):
             self._node.fault("encoder_jump", f"it reads {reading.count}: every place is lost")
+            self._forecast.clear()
             self._say(self._tracker.lose_places("the encoder jumped"))
+        if self._forecast:
+            self._measure(belt)
+
+    def _measure(self, belt: EncodedBelt) -> None:
+        """Places that were forecast, from readings on both sides: the belt starts and stops."""
+        waiting = self._forecast
+        self._forecast = [one for one in waiting if not belt.has_passed(one[0])]
+        for exposure_ns, part_id, camera in waiting:
+            position_m = belt.at(exposure_ns)
+            if belt.has_passed(exposure_ns) and position_m is not None:
+                self._tracker.measured(part_id, camera, exposure_ns, position_m)
 
     def _advance(self) -> None:
         if not self._node.is_active:

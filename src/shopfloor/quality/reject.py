@@ -113,6 +113,19 @@ class RejectTracker:
         self._serial += 1
         bisect.insort(self._queue, (part.at_m, self._serial, part))
 
+    def measured(self, part_id: str, camera: str, exposure_ns: int, position_m: float) -> None:
+        """Where the belt was at the exposure that `seen` could only forecast; the order stands."""
+        distance_m = self.settings.distance_m.get(camera)
+        part = self._parts.get(part_id)
+        if distance_m is None or part is None or part.at_m is None:
+            return
+        if part.exposure_ns != exposure_ns or part.action is not Action.UNKNOWN:
+            return
+        self._queue = [entry for entry in self._queue if entry[2] is not part]
+        part.at_m = position_m + distance_m
+        self._serial += 1
+        bisect.insort(self._queue, (part.at_m, self._serial, part))
+
     def judged(
         self, part_id: str, revision: int, rejects: bool, reason: str, exposure_ns: int
     ) -> list[RejectOrder]:
