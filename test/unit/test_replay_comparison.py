@@ -94,6 +94,35 @@ def test_scores_have_a_tolerance_and_nan_is_no_score(types: Any, score: float, c
     assert len(run([result(types, "p", 9)], [result(types, "p", 9, score)]).differences) == count
 
 
+def test_classes_of_a_crop_are_compared_by_name_not_by_their_order(types: Any) -> None:
+    def answer(*scores: tuple[str, float]) -> Any:
+        message = empty(types, "shopfloor_msgs/msg/DetailResult")
+        message.class_names = [name for name, _ in scores]
+        message.class_scores = [score for _, score in scores]
+        return message
+
+    topic = "/cell/inspection/detail"
+    before = [answer(("short", 0.8), ("open", 0.011), ("spur", 0.01))]
+    assert run(before, [answer(("short", 0.79), ("spur", 0.02), ("open", 0.01))], topic).is_equal
+    (d,) = run(before, [answer(("short", 0.8), ("open", 0.2), ("spur", 0.01))], topic).differences
+    assert d.field == "class_scores[0]" and (d.before, d.now) == (0.011, 0.2)
+    swapped = [answer(("open", 0.8), ("short", 0.011), ("spur", 0.01))]
+    assert len(run(before, swapped, topic).differences) == 2
+
+
+def test_a_reject_window_may_be_off_by_one_count_of_the_encoder(types: Any) -> None:
+    def command(opens: int, action: int = 1) -> Any:
+        message = empty(types, "shopfloor_msgs/msg/RejectCommand")
+        message.part_id, message.action, message.by_encoder = "p", action, True
+        message.encoder_open, message.encoder_close = opens, opens + 60
+        return message
+
+    topic = "/cell/parts/reject"
+    assert run([command(1000)], [command(1001)], topic).is_equal
+    assert len(run([command(1000)], [command(1002)], topic).differences) == 2
+    assert [d.field for d in run([command(1)], [command(1, 2)], topic).differences] == ["action"]
+
+
 def test_missing_extra_and_double_messages_are_differences(types: Any) -> None:
     one, two = result(types, "p1", 100), result(types, "p2", 101)
     assert [d.part for d in run([one, two], [one]).differences] == ["p2"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from shopfloor.replay.fields import Value, flatten
 from shopfloor.replay.rules import (
@@ -15,6 +15,7 @@ from shopfloor.replay.rules import (
     OF_THE_TIME,
     RULES,
     Rule,
+    Tolerance,
     covers,
 )
 from shopfloor.replay.topics import row_of
@@ -155,6 +156,8 @@ def _by_key(rule: Rule, said: Sequence[_Said]) -> dict[Key, _Said]:
 def _unequal(rule: Rule, one: Any, other: Any) -> list[tuple[str, Value | None, Value | None]]:
     for message in (one, other):
         _leave_out_what_does_not_count(message)
+        if rule.labelled is not None:
+            _order_by_label(message, *rule.labelled)
     left = (*OF_THE_RUN, *OF_THE_TIME, *rule.ignored)
     before = {exact: (path, value) for path, exact, value in flatten(one)}
     now = {exact: (path, value) for path, exact, value in flatten(other)}
@@ -164,9 +167,10 @@ def _unequal(rule: Rule, one: Any, other: Any) -> list[tuple[str, Value | None, 
         if covers(left, path) or exact not in now:
             continue
         other_value = now[exact][1]
-        if isinstance(value, float) and isinstance(other_value, float):
+        if _is_number(value) and _is_number(other_value):
+            noise = FLOAT_NOISE if isinstance(value, float) else Tolerance()
             tolerance = rule.tolerances.get(path) or next(
-                (t for known, t in rule.tolerances.items() if covers((known,), path)), FLOAT_NOISE
+                (t for known, t in rule.tolerances.items() if covers((known,), path)), noise
             )
             if tolerance.holds(value, other_value):
                 continue
@@ -181,6 +185,16 @@ def _leave_out_what_does_not_count(message: Any) -> None:
     floor = getattr(message, "suspect_threshold", None)
     if floor is not None:
         message.detections = [d for d in message.detections if d.score >= floor]
+
+
+def _is_number(value: Value | None) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _order_by_label(message: Any, names: str, numbers: str) -> None:
+    pairs = sorted(zip(getattr(message, names), getattr(message, numbers), strict=True))
+    setattr(message, names, [name for name, _ in pairs])
+    setattr(message, numbers, [number for _, number in pairs])
 
 
 def _compare_changes(

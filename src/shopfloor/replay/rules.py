@@ -47,6 +47,7 @@ class Rule:
     changes: where it is set, messages are states that come by a timer. Only the succession of
         different values of these fields is compared, not each message.
     only: a field and the values of it with which messages are compared; empty: all of them.
+    labelled: a list of names and the list of their numbers, in an order of no meaning.
     by_clock: a field above 0 in what was searched for until a clock said stop. With one of these in
         the bag the topic is not compared: nothing could find the same again.
     """
@@ -57,6 +58,7 @@ class Rule:
     ignored: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     only: tuple[str, tuple[int, ...]] = ("", ())
+    labelled: tuple[str, str] | None = None
     by_clock: str = ""
 
 
@@ -64,6 +66,8 @@ FLOAT_NOISE = Tolerance(1e-9, 1e-5)
 """float32 fields, and sums in another order on another processor."""
 
 _SCORE = Tolerance(0.05)
+_FORECAST = Tolerance(20e6)
+"""Stamps, in ns: the gate asks the belt for its speed now and then, each 20 ms."""
 _PIXELS = Tolerance(1.5)
 _BOX = {
     f"{whole}.{name}": _PIXELS
@@ -89,12 +93,21 @@ RULES: dict[str, Rule] = {
         ("header.frame_id", "header.stamp", "crop_index"), "part_id",
         {"detection.score": _SCORE, "class_scores": _SCORE, "length_mm": Tolerance(0.05, 0.05),
          "width_mm": Tolerance(0.05, 0.05), **_BOX},
-        ignored=("reason",),
+        # Best first: the order of classes that nobody sees in the crop is noise.
+        ignored=("reason",), labelled=("class_names", "class_scores"),
     ),
     "part_verdict": Rule(
-        ("part_id", "revision"), "part_id", {"evidence.score": _SCORE},
+        ("part_id", "revision"), "part_id",
+        {"evidence.score": _SCORE, "reject_stamp": _FORECAST},
         # In words, with numbers that the tolerances above allow to differ.
         ignored=("reasons", "evidence.reason", "evidence.provenance", "evidence.received_stamp"),
+    ),
+    # A count is what the encoder resolves, and the sum of doubles may fall on either side of it.
+    "reject_command": Rule(
+        ("header.stamp", "part_id"), "part_id",
+        {"window_open": _FORECAST, "window_close": _FORECAST,
+         "encoder_open": Tolerance(1.0), "encoder_close": Tolerance(1.0)},
+        ignored=("reason", "number"),
     ),
     "vibration_features": Rule(("sensor_id", "header.stamp"), "sensor_id"),
     "machine_health": Rule(
