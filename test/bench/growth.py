@@ -2,7 +2,7 @@
 
 ./run bench growth            1, 5, 20 and 40 cells, three kinds of discovery: about 15 minutes
 ./run bench growth --quick    1 and 3 cells: about 2 minutes
-./run bench growth --cells 10
+./run bench growth --cells 40 --idle --kinds server localhost
 
 A cell is one process with camera, inspector and quality gate at 2 parts/s, with a tiny model: what
 grows is the middleware, not the inference. As root it runs in a network namespace of its own, so
@@ -45,7 +45,7 @@ KINDS = {
 NODES = """\
   cell_{n}:
     nodes:
-      camera: {{type: camera, parameters: {{source: folder, address: {pictures}, rate_hz: 2, loop: true}}}}
+      camera: {{type: camera, parameters: {{source: folder, address: {pictures}, rate_hz: {rate_hz}, loop: true}}}}
       inspector: {{type: inspector, parameters: {{camera: camera, model: {model}}}}}
       gate: {{type: quality_gate, parameters: {{cameras: [camera]}}}}
 """  # noqa: E501
@@ -74,27 +74,31 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="1 and 3 cells")
     parser.add_argument("--cells", type=int, nargs="+", metavar="N", help="so many cells")
+    parser.add_argument("--kinds", choices=KINDS, default=list(KINDS), nargs="+", metavar="KIND",
+                        help="of discovery: " + ", ".join(KINDS))  # fmt: skip
+    parser.add_argument("--idle", action="store_true", help="no parts: the nodes only are there")
     options = parser.parse_args()
+    rate_hz = 0.001 if options.idle else 2
     if os.geteuid() == 0 and shutil.which("unshare") and not os.environ.get(INSIDE):
         script = f'ip link set lo up; ip addr add {ADDRESS}/32 dev lo; exec "$@"'
         command = ["unshare", "--net", "sh", "-c", script, "sh", sys.executable, *sys.argv]
         return subprocess.run(command, env={**os.environ, INSIDE: "1"}).returncode
-    results = Results("growth")
+    results = Results("growth_idle" if options.idle else "growth")
     for cells in options.cells or ((1, 3) if options.quick else (1, 5, 20, 40)):
         free_mb = psutil.virtual_memory().available / 1e6
         if cells * MEMORY_A_CELL_MB > free_mb:
             print(f"{cells} cells are left out: {free_mb:.0f} MB of memory are free")
             continue
-        for kind, text in KINDS.items():
+        for kind in options.kinds:
             with tempfile.TemporaryDirectory() as folder:
-                _measure(Path(folder), kind, text, cells, results)
+                _measure(Path(folder), kind, cells, rate_hz, results)
     results.finish()
     return 0
 
 
-def _measure(folder: Path, kind: str, text: str, cells: int, results: Results) -> None:
+def _measure(folder: Path, kind: str, cells: int, rate_hz: float, results: Results) -> None:
     plant = folder / "plant.yaml"
-    plant.write_text(_plant(folder, text, cells), "utf-8")
+    plant.write_text(_plant(folder, KINDS[kind], cells, rate_hz), "utf-8")
     environment = {
         **os.environ,
         "SHOPFLOOR_RUN_DIR": str(folder),
@@ -127,12 +131,13 @@ def _measure(folder: Path, kind: str, text: str, cells: int, results: Results) -
                 server.wait()
 
 
-def _plant(folder: Path, discovery: str, cells: int) -> str:
+def _plant(folder: Path, discovery: str, cells: int, rate_hz: float) -> str:
     pictures = folder / "pictures"
     pictures.mkdir()
     cv2.imwrite(str(pictures / "good.png"), picture((1, 1, 2, 100)))
     model = write_package(folder / "model")
-    nodes = "".join(NODES.format(n=n, pictures=pictures, model=model) for n in range(cells))
+    values = {"pictures": pictures, "model": model, "rate_hz": rate_hz}
+    nodes = "".join(NODES.format(n=n, **values) for n in range(cells))
     names = ("camera", "inspector", "gate")
     processes = "".join(
         f"  p{n}: {{host: here, nodes: [{', '.join(f'cell_{n}/{name}' for name in names)}]}}\n"

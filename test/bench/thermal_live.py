@@ -83,6 +83,7 @@ def cost(results: Results, seconds: float) -> None:
             result.provenance.stages = [StageTime(name="infer", duration_ms=28.0)]
             busy = _cpu(children, seconds, lambda: talker.publish(result))
             memory = [child.memory_info().rss / 1e6 for child in children]
+            own = [child.memory_full_info().uss / 1e6 for child in children]
         finally:
             graph.close()
     results.add(
@@ -108,6 +109,14 @@ def cost(results: Results, seconds: float) -> None:
         None,
         "<= 20",
         f"over an empty rclpy node ({memory[0]:.0f}); base {memory[1] - memory[0]:.0f}",
+    )
+    results.add(
+        "node memory, its own",
+        own[2] - own[0],
+        "MB",
+        None,
+        "",
+        "over an empty rclpy node; without the pages that it shares with the host's other nodes",
     )
 
 
