@@ -308,7 +308,7 @@ def test_behind_a_server_only_who_looks_for_topics_hears_of_all(tmp_path: Path) 
     assert of["tape"]["ROS_SUPER_CLIENT"] == "TRUE"
     assert of["quality"]["ROS_SUPER_CLIENT"] == "FALSE"
     static = discovery_environment(plant_of(tmp_path), frozenset(), "server")
-    assert "ROS_DISCOVERY_SERVER" not in static
+    assert static["ROS_DISCOVERY_SERVER"] == "", "that of the caller's shell is not taken over"
     assert static["ROS_STATIC_PEERS"] == "jetson", "a host need not be told of itself"
 
 

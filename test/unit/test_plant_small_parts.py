@@ -21,6 +21,7 @@ from shopfloor.plant.plant_file import RestartPolicy
 from shopfloor.plant.restart import RestartCounter
 from shopfloor.plant.segments import lock_files_of, remove_orphans
 from shopfloor.plant.supervisor import Event, EventKind
+from shopfloor.ros.network import EXIT_CODE
 
 # Restart counter ---------------------------------------------------------------------------------
 
@@ -28,6 +29,12 @@ from shopfloor.plant.supervisor import Event, EventKind
 def test_back_off_doubles_up_to_its_limit_then_gives_up() -> None:
     counter = RestartCounter(RestartPolicy("on_failure", 4, 60.0, 0.5, 3.0))
     assert [counter.next_delay_s(now) for now in (0, 1, 2, 3, 4)] == [0.5, 1.0, 2.0, 3.0, None]
+
+
+def test_who_ended_to_meet_the_other_hosts_starts_again_whatever_the_limit() -> None:
+    counter = RestartCounter(RestartPolicy("never", 0, 60.0, 0.5, 3.0))
+    assert counter.wanted(EXIT_CODE) and not counter.wanted(1)
+    assert [counter.next_delay_s(0, EXIT_CODE) for _ in range(3)] == [0.5] * 3
 
 
 def test_old_restarts_are_forgiven() -> None:

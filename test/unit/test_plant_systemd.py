@@ -17,7 +17,7 @@ from shopfloor.plant import cli
 from shopfloor.plant.paths import config_folder
 from shopfloor.plant.plant_file import Plant, load_plant
 from shopfloor.plant.specs import ProcessSpec, make_specs
-from shopfloor.plant.systemd import UNITS, escaped, host_files, unit_name
+from shopfloor.plant.systemd import PLANT_FILE, UNITS, escaped, host_files, unit_name
 
 LIMIT_S = 60.0
 ANALYZE = shutil.which("systemd-analyze")
@@ -113,6 +113,14 @@ def test_a_unit_starts_the_command_of_the_other_runners(plant: Plant) -> None:
         "etc/shopfloor/processes/quality.yaml"
     ]
     assert "50% off $HOME" in parameters
+
+
+def test_the_plant_file_goes_to_where_the_recorder_may_read_it(plant: Plant) -> None:
+    files = host_files(plant, make_specs(plant, "here", plant_file=f"/{PLANT_FILE}"))
+    assert files[PLANT_FILE] == PLANT
+    assert (
+        '"plant_file": "/etc/shopfloor/plant.yaml"' in files["etc/shopfloor/processes/tapes.yaml"]
+    )
 
 
 def test_restart_memory_and_essential_come_from_the_plant_file(plant: Plant) -> None:

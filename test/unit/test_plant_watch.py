@@ -128,8 +128,15 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched
     assert not Path(made.address).exists()
 
 
-def test_silence_is_a_verdict_only_of_a_process_that_ever_spoke(watched: Watched) -> None:
-    assert watched.look(100.0) is None
+def test_a_start_may_take_long_but_not_for_ever(watched: Watched) -> None:
+    assert watched.look(89.0) is None
+    verdict = watched.look(2.0)
+    assert verdict is not None and verdict.number is signal.SIGABRT
+    assert verdict.cause == "not ready after 90 s"
+
+
+def test_silence_of_a_process_that_was_ready_is_a_verdict(watched: Watched) -> None:
+    assert watched.look(60.0) is None
     assert notify("READY=1")
     assert watched.look(1.4) is None
     verdict = watched.look(0.3)
@@ -141,6 +148,13 @@ def test_signs_of_life_keep_it(watched: Watched) -> None:
     for _ in range(20):
         notify("WATCHDOG=1")
         assert watched.look(1.4) is None
+
+
+def test_what_it_said_before_it_moved_again_is_no_cause(watched: Watched) -> None:
+    notify("READY=1", "STATUS=/l/inspector: worker 'inference' is on one job for 12 s")
+    notify("WATCHDOG=1")
+    verdict = watched.look(2.0)
+    assert verdict is not None and verdict.cause.startswith("stuck: no progress")
 
 
 def test_its_own_word_is_the_cause(watched: Watched) -> None:
@@ -170,7 +184,7 @@ def test_a_new_process_starts_with_a_clean_slate(watched: Watched) -> None:
     notify("STATUS=old")
     assert watched.look(2.0) is not None
     watched.watch.begin(os.getpid())
-    assert watched.look(100.0) is None
+    assert watched.look(60.0) is None
 
 
 def test_a_runner_that_was_held_up_does_not_blame_the_process(watched: Watched) -> None:

@@ -26,7 +26,7 @@ from shopfloor.plant.problems import PlantError, counted
 from shopfloor.plant.security import policy_xml
 from shopfloor.plant.specs import ProcessSpec, make_specs, shared_memory_warning
 from shopfloor.plant.supervisor import Supervisor
-from shopfloor.plant.systemd import STOP_UNIT, USER, host_files
+from shopfloor.plant.systemd import PLANT_FILE, STOP_UNIT, USER, host_files
 from shopfloor.ros.network import known_peers
 
 WRONG_INPUT = 2
@@ -178,7 +178,7 @@ def _specs(options: argparse.Namespace) -> int:
 
 def _systemd(options: argparse.Namespace) -> int:
     plant = load_plant(find_plant_file(options.plant))
-    specs = make_specs(plant, options.host)
+    specs = make_specs(plant, options.host, plant_file=f"/{PLANT_FILE}")
     if options.host == ANY_HOST:
         raise FileNotFoundError("--host all: units are made for one host; allowed: auto or a name")
     root = Path(options.output)
@@ -202,8 +202,10 @@ def _security(options: argparse.Namespace) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(policy_xml(plant), "utf-8")
     keystore = plant.security.keystore if plant.security else "KEYSTORE"
+    domain = os.environ.get("ROS_DOMAIN_ID", "0") if plant.domain_id is None else plant.domain_id
     print(
-        f"{path}\n\nWhere the keys are made (docs/security.md):\n"
+        f"{path}\n\nWhere the keys are made (docs/security.md); they hold for this domain only:\n"
+        f"  export ROS_DOMAIN_ID={domain}\n"
         f"  ros2 security create_keystore {keystore}\n"
         f"  ros2 security generate_artifacts -k {keystore} -p {path}"
     )

@@ -43,6 +43,9 @@ def discovery_environment(plant: Plant, types: frozenset[str], host: str) -> Map
     return {
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET" if subnet else "LOCALHOST",
         "ROS_STATIC_PEERS": ";".join(peers),
+        # A shell for tools may have them: Fast DDS would make a client of each process.
+        "ROS_DISCOVERY_SERVER": "",
+        "ROS_SUPER_CLIENT": "FALSE",
     }
 
 

@@ -102,7 +102,7 @@ def _process(
         if not restart.wanted(event.returncode):
             why = "is not restarted" if event.returncode else ""
         else:
-            delay_s = restart.next_delay_s(time.monotonic())
+            delay_s = restart.next_delay_s(time.monotonic(), event.returncode)
             if delay_s is not None:
                 again = _process(spec, parameters_file, restart, pipe)
                 return [

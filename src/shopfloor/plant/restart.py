@@ -24,11 +24,14 @@ class RestartCounter:
         failed = returncode != 0
         return when == "always" or (when == "on_failure" and failed) or returncode == EXIT_CODE
 
-    def next_delay_s(self, now_s: float) -> float | None:
+    def next_delay_s(self, now_s: float, returncode: int = 1) -> float | None:
         """How long to wait before the next start; None when the limit is reached.
 
-        The wait doubles with each restart that is not older than `within_s`.
+        The wait doubles with each restart that is not older than `within_s`. One that ended to
+        meet the other hosts has not failed, and does not count.
         """
+        if returncode == EXIT_CODE:
+            return self._policy.backoff_s
         while self._restarts and now_s - self._restarts[0] > self._policy.within_s:
             self._restarts.popleft()
         recent = len(self._restarts)

@@ -82,10 +82,12 @@ def make_specs(
     *,
     domain_id: int | None = None,
     log_level: str = "",
+    plant_file: str = "",
 ) -> list[ProcessSpec]:
     """The processes of `plant` to start for `host` (a name, `auto` or `all`).
 
     only: start just these nodes. domain_id, log_level: beat the plant file's and ROS's own.
+    plant_file: where the plant file will lie for the recorder; empty: where it was read.
     Raises PlantError with everything that is wrong with the placement, here or on another host.
     """
     problems = placement_problems(plant)
@@ -95,7 +97,10 @@ def make_specs(
     problems = need_problems(plant, processes)
     if problems:
         raise PlantError(problems)
-    return [_spec(plant, process, processes, domain_id, log_level) for process in processes]
+    plant_file = plant_file or str(Path(plant.lines.file).resolve())
+    return [
+        _spec(plant, process, processes, domain_id, log_level, plant_file) for process in processes
+    ]
 
 
 def shared_memory_warning(specs: Sequence[ProcessSpec], folder: str = "/dev/shm") -> str:
@@ -122,6 +127,7 @@ def _spec(
     all_processes: Sequence[Process],
     domain_id: int | None,
     log_level: str,
+    plant_file: str,
 ) -> ProcessSpec:
     nodes = [plant.nodes[key] for key in process.nodes]
     arguments = ["-m", "shopfloor.plant.group"]
@@ -146,7 +152,7 @@ def _spec(
             **plant_environment(plant, {node.type for node in nodes}, process.host, domain_id),
             **process.env,
         },
-        parameters=_parameter_file(plant, process, all_processes),
+        parameters=_parameter_file(plant, process, all_processes, plant_file),
         restart=process.restart,
         essential=process.essential,
         watchdog_s=float(
@@ -163,7 +169,9 @@ def _node_spec(node: Node) -> NodeSpec:
     )
 
 
-def _parameter_file(plant: Plant, process: Process, all_processes: Sequence[Process]) -> str:
+def _parameter_file(
+    plant: Plant, process: Process, all_processes: Sequence[Process], plant_file: str
+) -> str:
     here = [other for other in all_processes if other.host == process.host]
     managed = _managed(plant, here)
     content: dict[str, Any] = {}
@@ -174,7 +182,7 @@ def _parameter_file(plant: Plant, process: Process, all_processes: Sequence[Proc
         elif managed:
             values["autostart"] = False
         if node.type == "recorder":
-            values["plant_file"] = str(Path(plant.lines.file).resolve())
+            values["plant_file"] = plant_file
         values.update(node.parameters)
         content[node.full_name] = {"ros__parameters": _typed(node, values)}
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -320,7 +320,7 @@ class Supervisor:
             if code != 0:
                 self._give_up(slot, code, "is not restarted")
             return
-        delay_s = slot.restart.next_delay_s(time.monotonic())
+        delay_s = slot.restart.next_delay_s(time.monotonic(), code)
         if delay_s is None:
             policy = slot.spec.restart
             self._give_up(

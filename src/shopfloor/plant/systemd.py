@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from shopfloor.plant.devices import Devices, devices_of
 from shopfloor.plant.niceness import cpu_weight
 from shopfloor.plant.plant_file import Plant
 from shopfloor.plant.specs import ProcessSpec
+from shopfloor.plant.watch import START_LIMIT_S
 from shopfloor.ros.network import EXIT_CODE
 
 USER = "shopfloor"
@@ -23,13 +24,13 @@ STOP_UNIT = "shopfloor-stop.service"
 UNITS = "etc/systemd/system"
 PARAMETERS = "etc/shopfloor/processes"
 ENVIRONMENT_FILE = "etc/shopfloor/environment"
+PLANT_FILE = "etc/shopfloor/plant.yaml"
 STATE_FOLDER = "/var/lib/shopfloor"
 
 WATCHDOG_S = 10.0
 """`WatchdogSec` where the plant file says no `watchdog_s`. systemd counts by the wall clock, time
 without a free core included, so this is long enough for a host that swaps or a full disk."""
 
-START_LIMIT_S = 90
 STOP_LIMIT_S = 15
 
 _ROS_VARIABLES = re.compile(
@@ -80,8 +81,9 @@ def host_files(
 ) -> dict[str, str]:
     """The files of one host, by their path below `/`.
 
-    specs: processes of one host. variables: where ROS is, by default the caller's own. Raises
-    ValueError where specs of several hosts are mixed or a value holds a line break.
+    specs: processes of one host, with `plant_file` at PLANT_FILE. variables: where ROS is, by
+    default the caller's own. Raises ValueError where specs of several hosts are mixed or a value
+    holds a line break.
     """
     hosts = {spec.host for spec in specs}
     if len(hosts) != 1:
@@ -95,6 +97,7 @@ def host_files(
         f"{UNITS}/{TARGET}": _target(plant, specs),
         f"{UNITS}/{STOP_UNIT}": _stop_unit(),
         ENVIRONMENT_FILE: _environment_file(variables),
+        PLANT_FILE: Path(plant.lines.file).read_text(encoding="utf-8"),
         "usr/lib/sysusers.d/shopfloor.conf": _user(user),
     }
     for spec in specs:
@@ -202,7 +205,7 @@ def _unit(plant: Plant, spec: ProcessSpec, user: str, variables: Mapping[str, st
         f"RestartSec={policy.backoff_s:g}",
         f"RestartForceExitStatus={EXIT_CODE}",  # the way to other hosts opened
         f"WatchdogSec={watchdog_s:g}",
-        f"TimeoutStartSec={START_LIMIT_S}",
+        f"TimeoutStartSec={START_LIMIT_S:g}",
         f"TimeoutStopSec={STOP_LIMIT_S}",
         "KillMode=mixed",
         f"MemoryMax={spec.memory_mb * 10**6}",
@@ -211,7 +214,7 @@ def _unit(plant: Plant, spec: ProcessSpec, user: str, variables: Mapping[str, st
         "TasksMax=512",
         "",
         *_device_lines(devices),
-        f"ProtectHome={_protect_home([*command, *variables.values()])}",
+        f"ProtectHome={_protect_home([*command, *variables.values(), *environment.values()])}",
         _HARDENING,
     ]
     return "\n".join(lines)
@@ -229,7 +232,7 @@ def _device_lines(devices: Devices) -> Iterable[str]:
 
 
 def _protect_home(texts: Iterable[str]) -> str:
-    """Homes are hidden, unless the code itself lies in one."""
+    """Homes are hidden, unless the code itself or the keystore lies in one."""
     parts = [part for text in texts for part in text.split(":")]
     at_home = any(part.startswith(("/home/", "/root/")) for part in parts)
     return "read-only" if at_home else "yes"

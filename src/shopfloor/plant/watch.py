@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from shopfloor.plant.vital_signs import STOPPED, CoreWait, memory_mb, run_state
 
 PERIOD_S = 0.1
+START_LIMIT_S = 90.0
+"""From the start to READY=1, in units too; here without the waits for a core."""
+
 _MAX_BYTES = 4096
 _SUSPICIOUS = 0.5
 """From this part of the limit on, the waits for a core are read; they cost some file reads."""
@@ -80,18 +83,21 @@ class Watch:
         if self._memory_limit_mb and (used := memory_mb(self._pid)) > self._memory_limit_mb:
             cause = f"over its memory limit: {used:.0f} MB of {self._memory_limit_mb:g} MB"
             return Verdict(signal.SIGKILL, cause)
-        if not self._speaks or not self._limit_s:
+        if self._ends or not self._limit_s:
             return None
+        limit_s = self._limit_s if self._speaks else max(START_LIMIT_S, self._limit_s)
         # Who was held up himself does not know what happened meanwhile.
         self._silent_s += min(elapsed_s, 2.0 * PERIOD_S)
-        if self._silent_s <= self._limit_s * _SUSPICIOUS:
+        if self._silent_s <= limit_s * _SUSPICIOUS:
             return None
         if self._core_wait is None:
             self._core_wait = CoreWait(self._pid, now_ns)
         else:
             self._silent_s -= self._core_wait.since_last_s(now_ns)
-        if self._silent_s <= self._limit_s:
+        if self._silent_s <= limit_s:
             return None
+        if not self._speaks:
+            return Verdict(signal.SIGABRT, f"not ready after {self._silent_s:.0f} s")
         if run_state(self._pid) == STOPPED:
             return Verdict(signal.SIGKILL, f"stopped by a signal for {self._silent_s:.1f} s")
         cause = self._status or f"stuck: no progress for {self._silent_s:.1f} s"
@@ -117,6 +123,7 @@ class Watch:
                 key, _, value = line.partition("=")
                 if key in ("READY", "WATCHDOG"):
                     self._speaks = not self._ends
+                    self._status = ""
                     self._moved()
                 elif key == "STOPPING":
                     self._speaks, self._ends = False, True

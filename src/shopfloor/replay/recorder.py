@@ -81,7 +81,11 @@ class RecorderNode(ShopfloorNode[RecorderParameters]):
         if not plant_file:
             return {}
         path = Path(plant_file).expanduser()
-        about = {"plant": path.read_text(encoding="utf-8")}
+        try:
+            about = {"plant": path.read_text(encoding="utf-8")}
+        except (OSError, ValueError) as error:  # a bag without its plant is better than none
+            self.fault("plant_file", f"{path} is not kept with the bag: {error}")
+            return {}
         try:
             about["files"], problems = pack(named_files(load_plant(path)))
         except PlantError as error:
