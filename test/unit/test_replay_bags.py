@@ -11,8 +11,17 @@ from pathlib import Path
 
 import pytest
 from mcap.reader import make_reader
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from shopfloor.replay.bag import BagError, BagFile, BagWriter, Topic, is_in_use, typestore
+from shopfloor.replay.bag import (
+    NOTES_FILE,
+    BagError,
+    BagFile,
+    BagWriter,
+    Topic,
+    is_in_use,
+    typestore,
+)
 from shopfloor.replay.bag_reader import BagReader
 from shopfloor.replay.cli import main
 from shopfloor.replay.repair import repair
@@ -71,6 +80,35 @@ def test_a_bag_of_a_killed_writer_is_whole_but_for_its_last_second(tmp_path: Pat
     found = texts(tmp_path / "whole")
     assert found == list(range(len(found)))
     assert 0 < len(found) == saved.counts["/a/string"]
+
+
+def test_the_plant_of_a_bag_outlives_a_cut_and_a_writer_that_ended_left_no_notes(
+    tmp_path: Path,
+) -> None:
+    about = {"plant": "plant: one\n", "files": "abc"}
+    bag = BagFile(tmp_path / "bag", typestore([]), about)
+    for n in range(3):
+        bag.write(STRING, n, string(f"{n} x"))
+    bag.abandon()
+    (tmp_path / "bag" / "metadata.yaml").unlink(missing_ok=True)
+    repair(tmp_path / "bag", tmp_path / "whole")
+    with BagReader(tmp_path / "whole") as reader:
+        assert (reader.plant, reader.files) == ("plant: one\n", "abc")
+    whole = BagFile(tmp_path / "ended", typestore([]), about)
+    whole.close()
+    assert not (tmp_path / "ended" / NOTES_FILE).exists()
+
+
+def test_a_type_with_other_fields_than_today_is_refused_by_name(tmp_path: Path) -> None:
+    write(tmp_path / "bag", 10)
+    other = get_typestore(Stores.EMPTY)
+    other.register(get_types_from_msg("string data\nint32 more", "std_msgs/msg/String"))
+    with BagReader(tmp_path / "bag") as reader:
+        reader.check_types(["/a/string"], typestore([]))
+        with pytest.raises(BagError, match="/a/string: std_msgs/msg/String has other fields"):
+            reader.check_types(["/a/string"], other)
+        with pytest.raises(BagError, match="not known here"):
+            reader.check_types(["/a/string"], get_typestore(Stores.EMPTY))
 
 
 def test_saving_where_a_chunk_has_just_ended_leaves_no_empty_one(

@@ -219,6 +219,23 @@ def test_the_quota_takes_the_oldest_and_spares_what_is_not_its_own(tmp_path: Pat
     assert not old.exists() and not newer.exists() and not newest.exists()
 
 
+def test_a_folder_that_may_not_be_read_is_none_of_the_quotas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lost+found").mkdir()
+    usual = Path.iterdir
+
+    def guarded(path: Path) -> Iterator[Path]:
+        if path.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return usual(path)
+
+    monkeypatch.setattr(Path, "iterdir", guarded)
+    quota = Quota(tmp_path, 1000, 0)
+    quota.enforce()
+    assert quota.size_bytes == 0 and not quota.problem
+
+
 def test_the_quota_holds_while_recording(tmp_path: Path, clock: Clock) -> None:
     limits = SplitLimits(size_bytes=100_000)
     work = recording(Plan(tmp_path, "bag", limits=limits, quota_bytes=300_000), clock)

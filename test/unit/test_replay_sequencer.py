@@ -38,9 +38,12 @@ class Node:
         return self._out
 
 
-def play(nodes: list[Node], messages: list[Recorded], step_ms: int = 20) -> list[Recorded]:
+def play(
+    nodes: list[Node], messages: list[Recorded], step_ms: int = 20, stop_ms: int = 0
+) -> list[Recorded]:
     said: list[Recorded] = []
-    run(nodes, messages, 0, step_ms * MS, said.append)
+    stop_ns = max(stop_ms * MS, messages[-1].stamp_ns)
+    run(nodes, messages, (0, stop_ns), step_ms * MS, said.append)
     return said
 
 
@@ -61,6 +64,26 @@ def test_silence_costs_no_steps_but_timers_are_kept() -> None:
     assert idle.calls == 2
     assert 119 <= timed.calls <= 121
     assert timed.next_timer_ns > 60_000 * MS
+
+
+def test_timers_go_on_to_the_end_when_nothing_more_comes() -> None:
+    idle, timed = Node("idle", "/a"), Node("timed", "/none", period_ns=500 * MS)
+    play([idle, timed], [Recorded("/a", 0, b"1")], stop_ms=10_000)
+    assert idle.calls == 1
+    assert timed.next_timer_ns == 10_000 * MS
+
+
+def test_what_is_of_the_surroundings_happens_in_its_time() -> None:
+    timed = Node("timed", "/none", period_ns=500 * MS)
+    calls: list[int] = []
+
+    def heat(item: Recorded) -> bool:
+        calls.append(timed.next_timer_ns)
+        return item.topic == "/heat"
+
+    items = [Recorded("/heat", i * 2000 * MS, b"") for i in range(1, 4)]
+    run([timed], items, (0, 6000 * MS), 20 * MS, lambda item: None, heat)
+    assert calls == [2000 * MS, 4000 * MS, 6000 * MS], "no timer before it saw it, none after it"
 
 
 def test_a_chain_is_heard_to_its_end_and_a_loop_ends() -> None:

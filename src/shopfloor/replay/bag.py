@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import queue
 import threading
@@ -37,6 +38,7 @@ from shopfloor.replay.hidden_types import correct_event_info, hidden_types, idl
 SAVE_PERIOD_S = 1.0
 """So much of a bag is lost when its process is killed, or the power fails."""
 
+NOTES_FILE = "notes.json"
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 _NO_LIMIT = QosTime(0, 0)
 
@@ -100,6 +102,8 @@ class BagFile:
             fcntl.flock(self._storage.bio.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             for key, value in (custom or {}).items():
                 self.note(key, value)
+            # metadata.yaml comes with `close`: what is cut off before has its notes here.
+            (path / NOTES_FILE).write_text(json.dumps(dict(custom or {})), encoding="utf-8")
         except Exception as error:
             kind = BagExistsError if isinstance(error, WriterError) else BagError
             raise kind(f"cannot write a bag at {path}: {error}") from error
@@ -124,6 +128,7 @@ class BagFile:
     def close(self) -> None:
         """Write the index and metadata.yaml."""
         self._writer.close()
+        (self.path / NOTES_FILE).unlink(missing_ok=True)
 
     def abandon(self) -> None:
         """Let go of a bag that the disk does not take; `repair` can read what there is."""

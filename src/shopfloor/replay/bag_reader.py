@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
 
 from shopfloor.replay.bag import BagError
 from shopfloor.ros.recorded import Recorded
@@ -75,9 +76,29 @@ class BagReader:
                 name = self._remap.get(connection.topic, connection.topic)
                 yield Recorded(name, stamp_ns, bytes(data))
 
+    def latest(self, topics: Collection[str], until_ns: int) -> list[Recorded]:
+        """The last message of each topic before `until_ns`: the states that hold then."""
+        last = {item.topic: item for item in self.messages(topics, until_ns=until_ns)}
+        return [last[topic] for topic in sorted(last)]
+
     def decoder(self) -> Callable[[Recorded], Any]:
         """A function that decodes a message of this bag by the types in the bag."""
         return lambda item: self._reader.deserialize(item.data, self.types[item.topic])
+
+    def check_types(self, topics: Iterable[str], today: Typestore) -> None:
+        """Raises BagError where a topic's type has other fields than in `today`.
+
+        Its bytes would be read as something else, or not at all.
+        """
+        for topic in sorted(topics):
+            name = self.types[topic]
+            if name not in today.types:
+                raise BagError(f"{topic}: its type {name} is not known here")
+            if self._reader.typestore.hash_rihs01(name) != today.hash_rihs01(name):
+                raise BagError(
+                    f"{topic}: {name} has other fields in {self.path} than today; use the version "
+                    "that recorded it"
+                )
 
     @property
     def plant(self) -> str:

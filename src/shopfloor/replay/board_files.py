@@ -15,7 +15,7 @@ class BoardFiles:
     """The folder that the watchdog takes for `/`."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self._folders: dict[str, Path] = {}
         (root / "sys" / "class" / "thermal").mkdir(parents=True, exist_ok=True)
 
@@ -31,7 +31,7 @@ class BoardFiles:
 
     def _make(self, zone: Any) -> Path:
         number = len(self._folders)
-        folder = self._root / "sys" / "class" / "thermal" / f"thermal_zone{number}"
+        folder = self.root / "sys" / "class" / "thermal" / f"thermal_zone{number}"
         folder.mkdir()
         (folder / "type").write_text(f"{zone.name}\n", encoding="utf-8")
         trips = {"passive": zone.limit_celsius, "critical": zone.critical_celsius}
@@ -41,3 +41,31 @@ class BoardFiles:
             text = f"{round(1000 * celsius)}\n"
             (folder / f"trip_point_{index}_temp").write_text(text, encoding="ascii")
         return folder
+
+
+class Boards:
+    """The boards of several hosts, each with a folder of its own below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._boards: dict[str, BoardFiles] = {}
+
+    def folder(self, host: str) -> Path:
+        """That of a host with a watchdog; it is there from now on."""
+        if host not in self._boards:
+            number = len(self._boards)  # a host's name need not be one of a folder
+            self._boards[host] = BoardFiles(self._root / str(number))
+        return self._boards[host].root
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Those with a folder."""
+        return frozenset(self._boards)
+
+    def update(self, state: Any) -> str:
+        """Take in a recorded ThermalState; the host, empty where nobody watches it."""
+        board = self._boards.get(state.host)
+        if board is None:
+            return ""
+        board.update(state.zones)
+        return str(state.host)

@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,7 +74,10 @@ def parser() -> argparse.ArgumentParser:
         "--step-ms", type=float, default=20.0, metavar="MS",
         help="what one node says reaches the others so late (default 20)",
     )  # fmt: skip
-    run.add_argument("--state", type=Path, help="state folder to begin with (baselines)")
+    run.add_argument(
+        "--state", type=Path,
+        help="begin with a copy of the plant's state folder (baselines, ledgers)",
+    )  # fmt: skip
     run.add_argument("--output", type=Path, help="keep what the nodes said, as a bag of this name")
     run.add_argument("--report", type=Path, metavar="HTML", help="page with the differences")
     run.add_argument("--json", type=Path, help="hashes, counts and differences as JSON")
@@ -110,6 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _VERBS[args.verb](args, Console())
     except (ReplayError, BagError, PlantError, OSError) as error:
         print(f"replay: {error}", file=sys.stderr)
+        return CANNOT_RUN
+    except Exception:  # Python's own exit code would read as "differences"
+        traceback.print_exc()
         return CANNOT_RUN
 
 

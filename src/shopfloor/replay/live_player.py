@@ -7,9 +7,10 @@ outputs.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from rclpy.time import Time
 from rclpy.time_source import CLOCK_TOPIC
 from rosgraph_msgs.msg import Clock
 
+from shopfloor.replay.bag import typestore
 from shopfloor.replay.bag_reader import BagReader
 from shopfloor.replay.plant_of_bag import DRIVEN, ReplayError
 from shopfloor.replay.topics import row_of
 from shopfloor.ros.endpoint_node import message_type
+from shopfloor.ros.interfaces import Qos
+from shopfloor.ros.paths import message_folder
 from shopfloor.ros.qos import publisher_qos
 from shopfloor.ros.recorded import Recorded
 
@@ -70,6 +74,7 @@ def play_live(request: LiveRequest, stopped: Callable[[], bool]) -> PlayedLive:
         if request.duration_s:
             end_ns = min(end_ns, start_ns + int(request.duration_s * 1e9))
         topics = _topics(reader.types, request.topics)
+        reader.check_types(topics, typestore([message_folder("shopfloor_msgs")]))
         context = Context()
         rclpy.init(context=context)
         node = Node("replay", context=context, start_parameter_services=False)
@@ -80,9 +85,11 @@ def play_live(request: LiveRequest, stopped: Callable[[], bool]) -> PlayedLive:
             stage = _Stage(node, {topic: reader.types[topic] for topic in topics})
             stage.wait_for_listeners(start_ns, stopped)
             played = PlayedLive()
+            states = [t for t in topics if (row := row_of(t)) and row.qos is Qos.STATE]
+            known = [replace(item, stamp_ns=start_ns) for item in reader.latest(states, start_ns)]
             while not stopped():
                 stage.play(
-                    reader.messages(topics, start_ns, end_ns),
+                    itertools.chain(known, reader.messages(topics, start_ns, end_ns)),
                     start_ns,
                     request.rate,
                     stopped,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import yaml
 from shopfloor.plant.plant_file import Node, Plant, load_plant
 from shopfloor.plant.problems import did_you_mean, listed
 from shopfloor.plant.specs import ProcessSpec, make_specs
-from shopfloor.replay.topics import row_of
+from shopfloor.replay.board_files import Boards
+from shopfloor.ros.interfaces import interface
 from shopfloor.ros.parameters import ParameterError, build
 
 DRIVEN = (
@@ -66,29 +67,34 @@ def settings(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         node, dot, parameter = target.rpartition(".")
         if not (equals and dot and node and parameter):
             raise ReplayError(f"--set {text}: allowed: NODE.PARAMETER=VALUE")
-        found.setdefault(node, {})[parameter] = yaml.safe_load(value)
+        try:
+            found.setdefault(node, {})[parameter] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ReplayError(f"--set {text}: no YAML value: {error}") from None
     return found
 
 
 def replay_specs(
     plant: Plant,
     nodes: Sequence[Node],
-    topics: Sequence[str],
+    topics: Collection[str],
     changes: Mapping[str, Mapping[str, Any]],
-    system_root: Path,
+    boards: Boards,
 ) -> list[ProcessSpec]:
     """Processes of these nodes alone, as a replay needs them.
 
-    topics: of the bag. changes: parameters by node's name or type. system_root: of the watchdog.
+    topics: of the bag. changes: parameters by node's name or type. boards: of the watchdogs.
     Raises ReplayError and PlantError.
     """
     known = {name for node in nodes for name in (node.name, node.type)}
     for name in changes:
         if name not in known:
             raise ReplayError(f"--set {name}: allowed: {listed(sorted(known))}")
+    hosts = {key: process.host for process in plant.processes.values() for key in process.nodes}
     changed = {}
     for node in nodes:
-        values = {**node.parameters, **_for_replay(node, topics, system_root)}
+        host = str(node.parameters.get("host_name") or hosts[node.key])
+        values = {**node.parameters, **_for_replay(node, topics, boards, host)}
         values |= {**changes.get(node.type, {}), **changes.get(node.name, {})}
         try:
             build(_parameters(node), values)
@@ -101,7 +107,11 @@ def replay_specs(
         for name, process in plant.processes.items()
         if wanted & set(process.nodes)
     }
-    alone = replace(plant, nodes=changed, processes=processes, discovery="localhost", peers=())
+    alone = replace(
+        plant, nodes=changed, processes=processes,
+        # On this machine, with nobody: neither the plant's servers nor its keys are here.
+        discovery="localhost", peers=(), discovery_servers=(), security=None,
+    )  # fmt: skip
     return make_specs(alone, "all")
 
 
@@ -111,12 +121,17 @@ def _parameters(node: Node) -> Any:
     return load_reference(node.row.parameters)
 
 
-def _for_replay(node: Node, topics: Sequence[str], system_root: Path) -> dict[str, Any]:
+def _for_replay(node: Node, topics: Collection[str], boards: Boards, host: str) -> dict[str, Any]:
     if node.type == "inspector":
-        keys = {row.key for topic in topics if (row := row_of(topic)) is not None}
-        return {"road": "image" if "image" in keys else "compressed"}
+        name = interface("image").resolve(camera=str(node.value("camera")))
+        name = node.remaps.get(name, name)
+        topic = name if name.startswith("/") else f"{node.namespace}/{name}"
+        return {"road": "image" if topic in topics else "compressed"}
     if node.type == "thermal_watchdog":
-        return {"system_root": str(system_root), "nvml": False}
+        return {"system_root": str(boards.folder(host)), "nvml": False}
+    # In the replay's own state folder: never what the plant works with.
     if node.type == "scheduler":
-        return {"journal": ""}  # in the replay's own state folder: never the one of the plant
+        return {"journal": ""}
+    if node.type == "vibration_monitor":
+        return {"baseline_folder": ""}
     return {}

@@ -14,18 +14,16 @@ from typing import Any
 from shopfloor.plant.plant_file import Plant
 from shopfloor.replay.bag import BagWriter, Topic, typestore
 from shopfloor.replay.bag_reader import BagReader
-from shopfloor.replay.board_files import BoardFiles
+from shopfloor.replay.board_files import Boards
 from shopfloor.replay.fields import OutputHash
 from shopfloor.replay.files_of_plant import unpack
 from shopfloor.replay.plant_of_bag import ReplayError, choose, replay_specs
 from shopfloor.replay.sequencer import run
-from shopfloor.replay.stepped_processes import SteppedProcesses, free_domain
+from shopfloor.replay.stepped_processes import SteppedProcesses, begin_with_state, free_domain
 from shopfloor.replay.topics import row_of
 from shopfloor.ros.interfaces import Qos
 from shopfloor.ros.paths import message_folder
 from shopfloor.ros.recorded import Recorded
-
-NOT_REPLAYED = frozenset({"heartbeat", "diagnostics"})
 
 
 @dataclass(frozen=True)
@@ -85,39 +83,47 @@ def _play(request: Request, reader: BagReader, progress: Callable[[float], None]
     if not nodes:
         raise ReplayError("the plant has no node that can be replayed")
     began_s = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="replay_") as name, free_domain() as domain_id:
+    used = request.plant.domain_id
+    with tempfile.TemporaryDirectory(prefix="replay_") as name, free_domain(used) as domain_id:
         folder = Path(name)
-        board = BoardFiles(folder / "board")
+        boards = Boards(folder / "board")
         try:
             unpack(request.files, folder / "files")
         except ValueError as error:
             raise ReplayError(str(error)) from None
-        specs = replay_specs(
-            request.plant, nodes, list(reader.types), request.changes, folder / "board"
-        )
-        _first_temperatures(reader, board, start_ns)
+        specs = replay_specs(request.plant, nodes, reader.types.keys(), request.changes, boards)
+        if request.state is not None:
+            begin_with_state(request.state, used, folder / "state", domain_id)
+        _first_temperatures(reader, boards, start_ns)
         with SteppedProcesses(
-            specs, folder, domain_id, start_ns, state=request.state, pictures=request.pictures
+            specs, folder, domain_id, start_ns, pictures=request.pictures
         ) as processes:
             ready_s = time.monotonic()
-            kept = _Kept(request.output, reader)
+            kept = _Kept(request.output)
             publishes = frozenset[str]().union(*(node.publishes for node in processes.nodes))
             inputs: Counter[str] = Counter()
 
             def messages() -> Iterator[Recorded]:
                 topics = _input_topics(reader, processes, publishes)
+                reader.check_types(topics, kept.types)
                 for item in _in_time(reader, topics, start_ns, end_ns):
-                    if item.topic in publishes:  # of the board: for its temperatures alone
-                        board.update(reader.decoder()(item).zones)
-                        continue
-                    inputs[item.topic] += 1
+                    if item.topic not in publishes:
+                        inputs[item.topic] += 1
                     progress((item.stamp_ns - start_ns) / 1e9)
                     yield item
 
+            def is_of_a_board(item: Recorded) -> bool:
+                if item.topic not in publishes:
+                    return False
+                boards.update(reader.decoder()(item))
+                return True
+
+            step_ns = int(request.step_ms * 1e6)
             try:
                 steps = run(
-                    processes.nodes, messages(), start_ns, int(request.step_ms * 1e6), kept.add
-                )
+                    processes.nodes, messages(), (start_ns, end_ns), step_ns, kept.add,
+                    is_of_a_board,
+                )  # fmt: skip
             finally:
                 kept.close()
     return Played(
@@ -148,7 +154,10 @@ def _input_topics(
 
 
 def _in_time(reader: BagReader, topics: set[str], start_ns: int, end_ns: int) -> Iterator[Recorded]:
-    """The messages by rising stamp; commands when they acted, which they say, not when heard."""
+    """The messages by rising stamp; commands when they acted, which they say, not when heard.
+
+    Latched states from before the start come first, as to every node that joins.
+    """
     told, decode = {topic for topic in topics if _is(topic, "commands")}, reader.decoder()
 
     def acted(item: Recorded) -> Recorded:
@@ -160,7 +169,9 @@ def _in_time(reader: BagReader, topics: set[str], start_ns: int, end_ns: int) ->
         map(acted, reader.messages(told, start_ns, end_ns)), key=lambda item: item.stamp_ns
     )
     others = reader.messages(topics - told, start_ns, end_ns)
-    return heapq.merge(commands, others, key=lambda item: item.stamp_ns)
+    states = [topic for topic in topics if (row := row_of(topic)) and row.qos is Qos.STATE]
+    known = (replace(item, stamp_ns=start_ns) for item in reader.latest(states, start_ns))
+    return heapq.merge(known, commands, others, key=lambda item: item.stamp_ns)
 
 
 def _is(topic: str, key: str) -> bool:
@@ -168,31 +179,31 @@ def _is(topic: str, key: str) -> bool:
     return row is not None and row.key == key
 
 
-def _first_temperatures(reader: BagReader, board: BoardFiles, start_ns: int) -> None:
+def _first_temperatures(reader: BagReader, boards: Boards, start_ns: int) -> None:
     """A board has its temperatures before anybody asks for them."""
     topics = [topic for topic in reader.types if _is(topic, "thermal_state")]
-    decode = reader.decoder()
+    decode, known = reader.decoder(), set[str]()
     for item in reader.messages(topics):
-        message = decode(item)
-        if message.zones:
-            board.update(message.zones)
-            if item.stamp_ns >= start_ns:
-                return
+        if boards.hosts <= known and item.stamp_ns >= start_ns:
+            return
+        state = decode(item)
+        if state.zones and (item.stamp_ns < start_ns or state.host not in known):
+            known.add(boards.update(state))
 
 
 class _Kept:
     """The outputs, as a bag of their own and as hashes."""
 
-    def __init__(self, path: Path, reader: BagReader) -> None:
+    def __init__(self, path: Path) -> None:
         self.hash = OutputHash()
         self.counts: Counter[str] = Counter()
-        self._types = typestore([message_folder("shopfloor_msgs")])
-        self._bag = BagWriter(path, self._types)
+        self.types = typestore([message_folder("shopfloor_msgs")])
+        self._bag = BagWriter(path, self.types)
 
     def add(self, item: Recorded) -> None:
         row = row_of(item.topic)
         assert row is not None, f"{item.topic} is not of the interface table"
-        message = self._types.deserialize_cdr(item.data, row.type)
+        message = self.types.deserialize_cdr(item.data, row.type)
         self.hash.add(item.topic, item.stamp_ns, message)
         self.counts[item.topic] += 1
         topic = Topic(item.topic, row.type, latched=row.qos is Qos.STATE)

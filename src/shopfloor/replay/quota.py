@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shopfloor.replay.bag import is_in_use
+from shopfloor.replay.bag import NOTES_FILE, is_in_use
 
-_OURS = ("metadata.yaml", "metadata.yaml.tmp")
+_OURS = ("metadata.yaml", "metadata.yaml.tmp", NOTES_FILE)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Quota:
         for bag in bags:
             if not self.is_over:
                 return
-            if bag.is_ours and not is_in_use(bag.path):
+            if bag.is_ours and not self._is_in_use(bag):
                 self._delete(bag)
 
     def disk_problem(self) -> str:
@@ -59,6 +59,13 @@ class Quota:
             return ""
         free_mb, least_mb = free_bytes / 1e6, self._min_free_bytes / 1e6
         return f"{self._folder}: the disk has {free_mb:.0f} MB free, needed: {least_mb:.0f} MB"
+
+    def _is_in_use(self, bag: _Bag) -> bool:
+        try:
+            return is_in_use(bag.path)
+        except OSError as error:
+            self.problem = f"cannot look into {bag.path}: {error}"
+            return True
 
     def _delete(self, bag: _Bag) -> None:
         try:
@@ -80,7 +87,7 @@ class Quota:
                 files = list(path.iterdir())
                 written_ns = storage.stat().st_mtime_ns
                 size_bytes = sum(file.stat().st_size for file in files)
-            except FileNotFoundError:  # no bag, or another recorder was quicker
-                continue
+            except (FileNotFoundError, PermissionError):
+                continue  # no bag (a disk has its lost+found), or another recorder was quicker
             is_ours = all(file == storage or file.name in _OURS for file in files)
             yield _Bag(path, size_bytes, written_ns, is_ours)

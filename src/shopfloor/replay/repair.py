@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import struct
-import zlib
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcap.exceptions import McapError
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from shopfloor.replay.bag import BagError, qos_profile
+from shopfloor.replay.bag import NOTES_FILE, BagError, qos_profile
 from shopfloor.replay.hidden_types import types_of_idl
 
 
@@ -42,6 +40,8 @@ def repair(damaged: Path, whole: Path) -> Repaired:
     start_ns, end_ns = 2**63 - 1, 0
     try:
         with Writer(whole, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+            for key, value in _notes(files[0].parent).items():
+                writer.set_custom_data(key, value)
             for topic, connection, message in _messages(files, writer):
                 writer.write(connection, message.log_time, message.data)
                 counts[topic] += 1
@@ -57,7 +57,8 @@ def _messages(files: list[Path], writer: Writer) -> Iterator[tuple[str, Connecti
         schemas: dict[int, Schema] = {}
         channels: dict[int, Channel] = {}
         # What a cut leaves is half a record: the end of what can be read.
-        with file.open("rb") as stream, contextlib.suppress(McapError, struct.error, zlib.error):
+        # Garbage makes the parser raise all sorts of things.
+        with file.open("rb") as stream, contextlib.suppress(Exception):
             for record in StreamReader(stream).records:
                 if isinstance(record, Schema):
                     schemas[record.id] = record
@@ -75,6 +76,15 @@ def _messages(files: list[Path], writer: Writer) -> Iterator[tuple[str, Connecti
                             offered_qos_profiles=[qos_profile(_is_latched(channel))],
                         )
                     yield channel.topic, known[channel.topic], record
+
+
+def _notes(folder: Path) -> dict[str, str]:
+    """The plant and its files, as the recorder laid them beside a bag that it had not ended."""
+    try:
+        notes = json.loads((folder / NOTES_FILE).read_text(encoding="utf-8"))
+        return {str(key): str(value) for key, value in notes.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def _hash(schema: Schema) -> str:

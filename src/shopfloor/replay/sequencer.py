@@ -40,25 +40,32 @@ class SteppedNode(Protocol):
 def run(
     nodes: Sequence[SteppedNode],
     messages: Iterable[Recorded],
-    start_ns: int,
+    span_ns: tuple[int, int],
     step_ns: int,
     on_output: Callable[[Recorded], None],
+    surround: Callable[[Recorded], bool] = lambda item: False,
 ) -> int:
     """Drive the nodes through the messages; returns the number of steps.
 
-    messages: inputs by rising stamp. on_output: called with each output, in order.
+    messages: inputs by rising stamp. span_ns: from when to when; the nodes' timers go on to the
+    end, as what did not come is news, too. on_output: called with each output, in order.
+    surround: called with each message in the step in which it came; True: it is for no node.
     """
     source = with_info_first(iter(messages))
     ahead = next(source, None)
     routed: list[tuple[SteppedNode, Recorded]] = []
-    now_ns, steps, left = start_ns, 0, _LAST_STEPS
-    while ahead is not None or (routed and left > 0):
-        left -= ahead is None
-        begin_ns = now_ns if routed or ahead is None else max(now_ns, _next_ns(nodes, ahead))
+    (now_ns, stop_ns), steps, left = span_ns, 0, _LAST_STEPS
+    while True:
+        begin_ns = now_ns if routed else max(now_ns, _next_ns(nodes, ahead, stop_ns))
+        if ahead is None and begin_ns >= stop_ns:
+            if not routed or left == 0:
+                break
+            left -= 1
         end_ns = begin_ns + step_ns
         span: list[Recorded] = []
         while ahead is not None and ahead.stamp_ns < end_ns:
-            span.append(ahead)
+            if not surround(ahead):
+                span.append(ahead)
             ahead = next(source, None)
         routed = _step(nodes, routed, span, begin_ns, end_ns)
         for _, item in routed:
@@ -67,9 +74,9 @@ def run(
     return steps
 
 
-def _next_ns(nodes: Sequence[SteppedNode], ahead: Recorded) -> int:
+def _next_ns(nodes: Sequence[SteppedNode], ahead: Recorded | None, stop_ns: int) -> int:
     timers = (node.next_timer_ns for node in nodes if node.next_timer_ns)
-    return min([ahead.stamp_ns, *timers])
+    return min([stop_ns if ahead is None else ahead.stamp_ns, *timers])
 
 
 def _step(

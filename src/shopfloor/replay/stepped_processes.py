@@ -41,11 +41,15 @@ _LAST_LINES = 15
 
 
 @contextlib.contextmanager
-def free_domain() -> Iterator[int]:
-    """A ROS domain that no other replay of this machine has: theirs have the same names."""
+def free_domain(used: int | None = None) -> Iterator[int]:
+    """A ROS domain that no other replay of this machine has: theirs have the same names.
+
+    used: that of the plant, which may run on this machine.
+    """
+    taken = {used, int(os.environ.get("ROS_DOMAIN_ID") or 0)}
     folder = run_folder()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for number in _DOMAINS:
+    for number in (number for number in _DOMAINS if number not in taken):
         fd = os.open(folder / f"replay_domain_{number}.lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,6 +62,22 @@ def free_domain() -> Iterator[int]:
             os.close(fd)
         return
     raise ReplayError(f"{len(_DOMAINS)} replays run on this machine already")
+
+
+def begin_with_state(source: Path, plant_domain: int | None, folder: Path, domain_id: int) -> None:
+    """Copy what the plant's nodes had kept to where those of a replay in `domain_id` look for it.
+
+    source: a state folder, or that of one domain in it. Raises ReplayError where it holds none.
+    """
+    domain = int(os.environ.get("ROS_DOMAIN_ID") or 0) if plant_domain is None else plant_domain
+    own = source / f"domain_{domain}"
+    others = sorted(path.name for path in source.glob("domain_*"))
+    if not own.is_dir():
+        if others or not source.is_dir() or not any(source.iterdir()):
+            there = ", ".join(others) or "nothing"
+            raise ReplayError(f"{source}: no state of the plant's domain {domain}, it has {there}")
+        own = source
+    shutil.copytree(own, folder / f"domain_{domain_id}")
 
 
 class RemoteNode:
@@ -106,7 +126,6 @@ class SteppedProcesses:
 
     folder: for their parameters, logs and state; files/ in it: those that the bag kept.
     start_ns: ROS time at which their clocks stand.
-    state: a state folder that they begin with; they write to a copy of it.
     """
 
     def __init__(
@@ -116,14 +135,12 @@ class SteppedProcesses:
         domain_id: int,
         start_ns: int,
         *,
-        state: Path | None = None,
         pictures: bool = False,
     ) -> None:
         self._specs = specs
         self._folder = folder
         self._start_ns = start_ns
         self._pictures = pictures
-        self._state = state
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = {
             "ROS_DOMAIN_ID": str(domain_id),
@@ -188,8 +205,6 @@ class SteppedProcesses:
             self._pipe = None
 
     def _start(self) -> None:
-        if self._state is not None:
-            shutil.copytree(self._state, self._folder / "state")
         self._pipe = os.pipe()
         for spec in self._specs:
             self._start_process(spec, self._pipe[0])
