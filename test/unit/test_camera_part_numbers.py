@@ -27,6 +27,25 @@ def test_without_a_series_there_are_no_ids_once_the_count_began_anew() -> None:
     assert [numbers.part_id(n, 2) for n in (9, 10)] == ["", ""] and numbers.lost
 
 
+def test_a_count_that_stands_still_names_no_two_parts_alike() -> None:
+    numbers = PartNumbers("{series}/{trigger}", lambda: 5.0)
+    assert numbers.part_id(3, 1) != numbers.part_id(3, 1)
+    bare = PartNumbers("{trigger}")
+    assert [bare.part_id(3, 1), bare.part_id(3, 1)] == ["3", ""] and bare.lost
+
+
+def test_a_camera_that_is_activated_again_names_parts_again_and_none_twice() -> None:
+    bare = PartNumbers("{trigger}")
+    assert [bare.part_id(7, 1), bare.part_id(1, 2)] == ["7", ""] and bare.lost
+    bare.begin()
+    # The next capture counts its openings from 1 again.
+    assert [bare.part_id(n, 1) for n in (1, 2)] == ["1", "2"] and not bare.lost
+    numbers = PartNumbers("{series}/{trigger}", lambda: 5.0)
+    before = numbers.part_id(1, 1)
+    numbers.begin()
+    assert numbers.part_id(1, 1) != before and not numbers.lost
+
+
 def test_a_camera_that_runs_free_names_no_parts() -> None:
     numbers = PartNumbers("{trigger}")
     assert numbers.part_id(0, 1) == "" and not numbers.lost

@@ -85,6 +85,8 @@ class CameraNode(ShopfloorNode[CameraParameters]):
         """Start to capture; a source that isn't there is tried again for as long as it takes."""
         self._logged = None
         self._told_errors = 0
+        if self._numbers is not None:
+            self._numbers.begin()
         delay_bound_ms = self.params.shortest_delay_ms
         self._source = make_source(self.params)
         self._loop = CaptureLoop(
@@ -289,7 +291,7 @@ class CameraNode(ShopfloorNode[CameraParameters]):
             text = f"the calibration is of {made_with} pixels, the frames are"
             return Status(Level.ERROR, f"{text} {health.size[0]} x {health.size[1]}", values)
         if self._numbers is not None and self._numbers.lost:
-            text = "the trigger's count began anew: no part ids until the node is activated again"
+            text = "the trigger's count did not run on: no part ids until activated again"
             return Status(Level.ERROR, text, values)
         return Status(Level.OK, "as asked for", values)
 

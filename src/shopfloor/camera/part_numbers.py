@@ -13,11 +13,11 @@ class PartNumbers:
     trigger: the device's count of triggers; it goes on where frames are lost, so that a lost frame
         costs its own part's id and no other's.
     series: UTC time (`20260131T120000`) at which the count began anew: when the device was opened,
-        or its count ran backwards. Nobody knows how many parts passed while the camera was away, so
-        an id of before never comes again.
+        or its count did not run on. Nobody knows how many parts passed while the camera was away,
+        so an id of before never comes again.
 
     Without `{series}` the ids of several cameras on one trigger line agree. Once the count began
-    anew they could be another part's, so there are none from then on: `lost` says so.
+    anew they could be another part's, so there are none until `begin`: `lost` says so.
 
     Raises ValueError when the template is not usable.
     """
@@ -26,9 +26,7 @@ class PartNumbers:
         self._template = template
         self._clock_s = clock_s
         self._series_s = 0
-        self._opening = 0
-        self._last = 0
-        self.lost = False
+        self.begin()
         try:
             fields = {field for _, field, _, _ in string.Formatter().parse(template) if field}
             template.format(trigger=1, series="")
@@ -38,6 +36,12 @@ class PartNumbers:
             raise ValueError(f"part_template {template!r} has no {{trigger}}; {_allowed()}")
         self._has_series = "series" in fields
 
+    def begin(self) -> None:
+        """Forget the count: the camera was closed, and nobody knows how many parts passed since."""
+        self._opening = 0
+        self._last = 0
+        self.lost = False
+
     def part_id(self, trigger: int, opening: int) -> str:
         """The id of the part of that trigger; empty when none can be given (`trigger` 0: none).
 
@@ -45,7 +49,7 @@ class PartNumbers:
         """
         if trigger <= 0:
             return ""
-        if trigger < self._last or opening != self._opening:
+        if trigger <= self._last or opening != self._opening:
             self.lost = self._last > 0 and not self._has_series
             # Two within one second must differ, too.
             self._series_s = max(int(self._clock_s()), self._series_s + 1)
