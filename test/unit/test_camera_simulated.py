@@ -22,10 +22,18 @@ class Wire:
         self.listener.bind(str(path))
         self.listener.listen(1)
 
-    def send(self, sequence: int, *, short_by: int = 0, part_id: str = "p") -> None:
+    def send(
+        self,
+        sequence: int,
+        *,
+        short_by: int = 0,
+        part_id: str = "p",
+        trigger: int = 0,
+        steady_ns: int = 7,
+    ) -> None:
         """A mono8 frame of 4 x 3 pixels, `short_by` bytes of them missing."""
         size = 12 - short_by
-        header = FrameHeader(4, 3, "mono8", sequence, 0, 5, 6, 7, part_id, size)
+        header = FrameHeader(4, 3, "mono8", sequence, trigger, 5, 6, steady_ns, part_id, size)
         self.peer.sendall(pack_header(header) + bytes(range(size)))
 
     def accept(self) -> None:
@@ -64,11 +72,12 @@ def test_simulated_damaged_frame_is_bad_and_the_next_is_good(
     wired: tuple[Wire, SimulatedSource],
 ) -> None:
     wire, source = wired
-    wire.send(1, short_by=5, part_id="hurt")
+    wire.send(1, short_by=5, part_id="hurt", trigger=41, steady_ns=900)
     wire.send(2)
     with pytest.raises(BadFrame) as caught:
         source.read(1.0)
     assert (caught.value.sequence, caught.value.part_id) == (1, "hurt")
+    assert caught.value.trigger == 41, "its part is named though its picture is lost"
     good = source.read(1.0)
     assert good is not None and good.sequence == 2
 

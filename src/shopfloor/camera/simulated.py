@@ -60,7 +60,8 @@ class SimulatedSource:
         try:
             frame = self._reader.read(timeout_s)
         except DamagedFrame as error:
-            raise BadFrame(str(error), error.header.sequence, error.header.part_id) from error
+            bad = error.header
+            raise BadFrame(str(error), bad.sequence, bad.part_id, bad.trigger) from error
         except ConnectionLost as error:
             raise SourceLost(str(error)) from error
         except ProtocolError as error:
