@@ -109,8 +109,42 @@ def test_a_software_trigger_gives_one_frame_stamped_when_it_was_sent(opened: Any
 
 
 def test_a_software_trigger_can_have_a_rate(opened: Any) -> None:
-    grabs = frames(opened(trigger="software", rate_hz=50.0), 4)
+    source = opened(trigger="software", rate_hz=50.0)
+    grabs = frames(source, 4)
+    assert not source.describe().triggered, "it asks for the pictures itself: silence is a fault"
     assert grabs[3].steady_ns - grabs[0].steady_ns >= 3 * 20e6 * 0.9
+
+
+class NeverReady:
+    """An open camera whose sensor stays busy."""
+
+    def __init__(self, camera: Any) -> None:
+        self._camera = camera
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._camera, name)
+
+    def CanWaitForFrameTriggerReady(self) -> bool:
+        return True
+
+    def WaitForFrameTriggerReady(self, patience_ms: int, handling: Any) -> bool:
+        threading.Event().wait(patience_ms / 1e3)
+        return False
+
+
+def test_a_camera_that_never_gets_ready_for_its_trigger_is_lost(opened: Any) -> None:
+    source = opened(trigger="software")
+    source._camera = NeverReady(source._camera)
+    assert [source.read(0.05) for _ in range(8)] == [None] * 8, "nobody asked for a picture"
+    assert source.trigger()
+    with pytest.raises(SourceLost, match="was not ready for a trigger for 0") as error:
+        for _ in range(100):
+            assert source.read(0.02) is None
+    assert error.value.cause is Cause.NO_FRAMES
+    source.close()
+    source.open()
+    assert source.read(0.02) is None, "the part that was asked for is gone"
+    assert source.trigger() and frames(source, 1)
 
 
 def test_a_wire_without_edges_is_no_loss_but_silence_is(opened: Any) -> None:

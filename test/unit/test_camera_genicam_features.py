@@ -13,7 +13,7 @@ pytest.importorskip("pypylon", reason="pypylon is not installed")
 from shopfloor.camera.device_clock import DeviceClock, Latch
 from shopfloor.camera.genicam import GenicamSettings, GenicamSource
 from shopfloor.camera.genicam_features import Features
-from shopfloor.camera.source import Cause, SourceError
+from shopfloor.camera.source import BadFrame, Cause, SourceError
 
 # SWIG's own types, when the SDK is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__")
@@ -93,7 +93,8 @@ def test_chunks_are_switched_on_as_far_as_they_go_and_read_per_frame() -> None:
     frame = SimpleNamespace(ChunkDataNodeMap=nodes)
     assert on.chunk(frame, "ExposureTime", 10.0) == 800.0
     assert on.chunk(frame, "Gain", 3.0) == 3.0, "no such chunk: as it was read back"
-    assert on.chunk(frame, "CounterValue") == 0.0, "this frame came without it"
+    assert math.isnan(on.chunk(frame, "CounterValue")), "this frame came without it"
+    assert on.sends("CounterValue") and not on.sends("Gain")
     assert math.isnan(on.chunk(frame, "Gain", "not told"))
 
 
@@ -111,12 +112,18 @@ def test_a_camera_without_a_feature_says_which() -> None:
 class Frame:
     """A grab result of a camera with a clock of 125 MHz."""
 
-    def __init__(self, block: int, ticks: int) -> None:
+    ErrorDescription, ErrorCode = "cut", 1
+
+    def __init__(
+        self, block: int, ticks: int = 0, count: int | None = None, whole: bool = True
+    ) -> None:
         self.BlockID, self.TimeStamp, self.ImageNumber = block, ticks, block
         self.NumberOfSkippedImages, self.Array = 0, None
+        self.ChunkDataNodeMap = Nodes({} if count is None else {"ChunkCounterValue": Number(count)})
+        self._whole = whole
 
     def GrabSucceeded(self) -> bool:
-        return True
+        return self._whole
 
 
 def test_frames_of_a_camera_with_a_clock_are_mapped_with_an_error() -> None:
@@ -139,3 +146,40 @@ def test_frames_of_a_camera_with_a_clock_are_mapped_with_an_error() -> None:
             mapping.latch(grab.latch)
         mapped = mapping.observe(grab.device_stamp_ns, grab.steady_ns)
         assert abs(mapped.steady_ns - exposed) <= mapped.error_ns <= 500_000
+
+
+def counting_source() -> GenicamSource:
+    """Behind a wire, with a camera that sends its count of triggers with each frame."""
+    source = GenicamSource("7", GenicamSettings(trigger="line"))
+    source._given = {"exposure_us": "not told", "gain_db": "not told"}
+    source._features = features(
+        ChunkModeActive=Number(0.0),
+        ChunkSelector=Choice("", "CounterValue"),
+        ChunkEnable=Number(0.0),
+    )
+    source._features.chunks(("CounterValue",))
+    return source
+
+
+def test_a_damaged_frame_is_placed_by_the_count_of_triggers_not_by_that_of_frames() -> None:
+    """The camera had counted 500 triggers before it was opened."""
+    source = counting_source()
+    first = source._grab(Frame(0, count=500), 1).trigger
+    assert source._grab(Frame(1, count=501), 2).trigger == first + 1
+    with pytest.raises(BadFrame) as lost:
+        source._grab(Frame(3, count=9, whole=False), 3)  # frame 2 never came
+    assert lost.value.trigger == first + 3, "what a damaged frame says is not believed"
+    assert source._grab(Frame(4), 4).trigger == first + 4, "a whole frame without its count"
+    assert source._grab(Frame(5, count=505), 5).trigger == first + 5
+
+
+def test_a_count_that_begins_with_0_names_no_two_parts_alike() -> None:
+    source = counting_source()
+    triggers = [source._grab(Frame(n, count=n), n).trigger for n in range(3)]
+    assert triggers == [1, 2, 3]
+
+
+def test_a_damaged_frame_before_the_first_count_has_none() -> None:
+    with pytest.raises(BadFrame) as lost:
+        counting_source()._grab(Frame(0, whole=False), 1)
+    assert lost.value.trigger == 0

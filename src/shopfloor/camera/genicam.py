@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -66,11 +67,12 @@ class GenicamSource:
         self._ticks_hz = 1e9
         self._wraps = 0
         self._last_block = 0
+        self._counted: tuple[int, int] | None = None
         self._last_ns = 0
         self._latched_ns = 0
         self._shots = threading.Semaphore(0)
         self._pacer: Pacer | None = None
-        self._due = False
+        self._due_ns = 0
         self._fired: tuple[int, int] | None = None
 
     def describe(self) -> SourceInfo:
@@ -84,7 +86,9 @@ class GenicamSource:
             self._asked.rate_hz,
             has_clock=True,
             has_noise=known is not None and not emulated,
-            triggered=self._asked.trigger != "free_run",
+            # Behind a rate of ours pictures come by themselves: their silence is a fault.
+            triggered=self._asked.trigger == "line"
+            or (self._asked.trigger == "software" and not self._asked.rate_hz),
             settings=dict(self._given),
         )
 
@@ -120,7 +124,8 @@ class GenicamSource:
             self.close()
             raise
         self._wraps = self._last_block = self._latched_ns = 0
-        self._due, self._fired = False, None
+        self._counted = None
+        self._due_ns, self._fired = 0, None
         self._shots = threading.Semaphore(0)
         self._last_ns = time.monotonic_ns()
 
@@ -131,6 +136,7 @@ class GenicamSource:
         try:
             if self._asked.trigger == "software" and not self._fire(timeout_s):
                 self._check_removed()
+                self._check_ready(time.monotonic_ns())
                 return None
             result = self._camera.RetrieveResult(
                 max(1, round(timeout_s * 1e3)), self._pylon.TimeoutHandling_Return
@@ -223,7 +229,8 @@ class GenicamSource:
         )
         given["gain_db"] = features.number(("Gain",), asked.gain_db if asked.gain_db >= 0 else None)
         self._set_up_trigger(features, given)
-        features.chunks(("ExposureTime", "Gain", "CounterValue"))
+        counts = features.choose("CounterEventSource", "", optional=True) != "Off"
+        features.chunks(("ExposureTime", "Gain", *(["CounterValue"] if counts else [])))
         self._ticks_hz = features.number(("GevTimestampTickFrequency",), None) or 1e9
         self._given = {
             **{key: "not told" if value is None else value for key, value in given.items()},
@@ -258,20 +265,23 @@ class GenicamSource:
         """Whether a picture is on its way: send the trigger when one is asked for or is due."""
         if self._fired is not None:
             return True
-        if not self._due:
-            self._due = self._shots.acquire(blocking=False)
-            if not self._due and self._pacer is not None:
-                self._due = self._pacer.wait(timeout_s)
-            elif not self._due:
-                self._due = self._shots.acquire(timeout=timeout_s)
+        if not self._due_ns and self._is_due(timeout_s):
+            self._due_ns = time.monotonic_ns()
         # A trigger that comes while the sensor is still busy gives no frame.
-        if not self._due or not self._is_ready(timeout_s):
+        if not self._due_ns or not self._is_ready(timeout_s):
             return False
         before_ns = time.monotonic_ns()
         self._camera.ExecuteSoftwareTrigger()
         self._last_ns = time.monotonic_ns()
-        self._fired, self._due = (before_ns, self._last_ns), False
+        self._fired, self._due_ns = (before_ns, self._last_ns), 0
         return True
+
+    def _is_due(self, timeout_s: float) -> bool:
+        if self._shots.acquire(blocking=False):
+            return True
+        if self._pacer is not None:
+            return self._pacer.wait(timeout_s)
+        return self._shots.acquire(timeout=timeout_s)
 
     def _is_ready(self, timeout_s: float) -> bool:
         camera = self._camera
@@ -286,6 +296,12 @@ class GenicamSource:
         if self._camera.IsCameraDeviceRemoved():
             raise SourceLost(f"{self._name} was removed: unplugged, without power or off the net")
 
+    def _check_ready(self, now_ns: int) -> None:
+        waited_ns = now_ns - self._due_ns
+        if self._due_ns and waited_ns > self._silence_ns:
+            text = f"{self._name} was not ready for a trigger for {waited_ns / 1e9:.1f} s"
+            raise SourceLost(text, Cause.NO_FRAMES)
+
     def _check_silence(self, now_ns: int) -> None:
         silent_ns = now_ns - self._last_ns
         # A wire that gives no edges gives no frames: that is no fault of the camera.
@@ -297,18 +313,17 @@ class GenicamSource:
         self._last_ns = arrival_ns
         fired, self._fired = self._fired, None
         sequence = self._sequence(result)
-        triggered = self._asked.trigger != "free_run"
-        trigger = (self._features.chunk(result, "CounterValue") or sequence) if triggered else 0
+        trigger = self._trigger_count(result, sequence) if self._asked.trigger != "free_run" else 0
         if not result.GrabSucceeded():
             text = f"{self._name}: frame {sequence}: {result.ErrorDescription}"
-            raise BadFrame(f"{text} (0x{result.ErrorCode:x})", sequence, "", int(trigger))
+            raise BadFrame(f"{text} (0x{result.ErrorCode:x})", sequence, "", trigger)
         image = result.Array
         if self._shift:
             image = np.left_shift(image, self._shift)
         exposure_us = self._features.chunk(result, "ExposureTime", self._given["exposure_us"])
         gain_db = self._features.chunk(result, "Gain", self._given["gain_db"])
         stamp_ns = round(result.TimeStamp * 1e9 / self._ticks_hz) if result.TimeStamp else None
-        steady_ns, error_ns = arrival_ns, float("nan")
+        steady_ns, error_ns = arrival_ns, math.nan
         if fired is not None:
             # The command reached the camera between these two: no clock tells it better.
             steady_ns, error_ns = sum(fired) // 2, (fired[1] - fired[0]) / 2
@@ -322,7 +337,7 @@ class GenicamSource:
             sequence,
             stamp_error_ns=error_ns,
             latch=self._latch(arrival_ns) if stamp_ns is not None else None,
-            trigger=int(trigger),
+            trigger=trigger,
             superseded=int(result.NumberOfSkippedImages),
             exposure_us=exposure_us,
             gain_db=gain_db,
@@ -337,6 +352,24 @@ class GenicamSource:
             self._wraps += 1
         self._last_block = block
         return block + 0xFFFF * self._wraps + 1
+
+    def _trigger_count(self, result: Any, sequence: int) -> int:
+        """The camera's count of triggers from 1 on, where it sends one; else that of its frames.
+
+        The two may be far apart, so they are never mixed: a frame that came without its count is
+        placed by the last that had one. 0: there was none yet.
+        """
+        if not self._features.sends("CounterValue"):
+            return sequence
+        whole = result.GrabSucceeded()
+        count = self._features.chunk(result, "CounterValue") if whole else math.nan
+        if not math.isnan(count):
+            # As the frames' count: some cameras give 0 to their first.
+            self._counted = int(count) + 1, sequence
+            return self._counted[0]
+        if self._counted is None:
+            return 0
+        return self._counted[0] + sequence - self._counted[1]
 
     def _latch(self, now_ns: int) -> Latch | None:
         """Now and then the camera's clock itself, which tells how late its frames are."""

@@ -136,16 +136,20 @@ class Features:
             self.switch("ChunkEnable", True)
             self._chunks[name] = f"Chunk{name}"
 
+    def sends(self, name: str) -> bool:
+        """Whether the camera was told to send this value with each frame."""
+        return name in self._chunks
+
     def chunk(self, result: Any, name: str, otherwise: object = None) -> float:
-        """A value that came with the frame, else `otherwise`; NaN, or 0 for a count, if unknown."""
+        """A value that came with the frame, else `otherwise`; NaN if that is no number."""
         if name in self._chunks:
             try:
-                return float(result.ChunkDataNodeMap.GetNode(self._chunks[name]).GetValue())
+                node = result.ChunkDataNodeMap.GetNode(self._chunks[name])
+                if node is not None and self._is_available(node):
+                    return float(node.GetValue())
             except self._error:
                 pass  # this frame came without it
-        if isinstance(otherwise, (int, float)):
-            return float(otherwise)
-        return 0.0 if name == "CounterValue" else math.nan
+        return float(otherwise) if isinstance(otherwise, (int, float)) else math.nan
 
     def latch(self, ticks_hz: float) -> Latch | None:
         """The camera's clock now; None where it can't be read."""

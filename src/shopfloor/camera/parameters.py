@@ -102,8 +102,9 @@ class CameraParameters(BaseParameters):
     )
     silence_s: float = param(
         2.0,
-        "Without a frame for this long, V4L2, RTSP, GStreamer and a free-running GenICam camera "
-        "are opened anew and any other source is reported as silent.",
+        "Without a frame for this long, V4L2, RTSP, GStreamer and a GenICam camera without a "
+        "wire for its trigger are opened anew; any other source is reported as silent, unless it "
+        "waits for a trigger.",
         unit="s",
         ge=0.1,
         le=3600.0,
