@@ -242,6 +242,30 @@ def test_lost_camera_comes_back_and_its_counter_may_start_anew() -> None:
     assert source.opened == 3 and source.closed >= 2
 
 
+def test_a_camera_that_waits_for_a_trigger_is_well_once_it_is_open_again() -> None:
+    absent = SourceError(Cause.ABSENT, "there is no camera")
+    belt_stands = Script(grab(1), SourceLost("cable"), openings=(None, absent))
+    belt_stands.info = SourceInfo("script", "script:1", triggered=True)
+    ran = Ran(belt_stands)
+    assert (CaptureState.LOST, Cause.ABSENT) in ran.states
+    assert (ran.health.state, ran.health.cause) == (CaptureState.OPENING, Cause.NONE)
+    assert ran.health.cause_text == ""
+    free = Ran(Script(grab(1), SourceLost("cable"), openings=(None, absent)))
+    assert (free.health.state, free.health.cause) == (CaptureState.LOST, Cause.ABSENT)
+
+
+def test_a_trigger_that_gave_nothing_is_a_fault_until_one_gives_a_picture() -> None:
+    silent = SourceLost("no picture came", Cause.NO_FRAMES)
+    for steps, state, cause in (
+        ([grab(1), silent], CaptureState.LOST, Cause.NO_FRAMES),
+        ([grab(1), silent, grab(1)], CaptureState.STREAMING, Cause.NONE),
+    ):
+        source = Script(*steps)
+        source.info = SourceInfo("script", "script:1", triggered=True)
+        health = Ran(source).health
+        assert (health.state, health.cause) == (state, cause)
+
+
 def test_whatever_a_driver_raises_the_loop_goes_on() -> None:
     ran = Ran(Script(grab(1), RuntimeError("driver bug"), grab(2)))
     assert [g.sequence for g in ran.grabs] == [1, 2]

@@ -212,6 +212,10 @@ class CaptureLoop:
         self._last_sample = b""
         with self._lock:
             self._health = replace(self._health, source=info)
+        # What waits for a trigger may wait for long: until then nothing is wrong any more, unless
+        # it was a trigger that gave nothing.
+        if info.triggered and self._health.cause is not Cause.NO_FRAMES:
+            self._set(state=CaptureState.OPENING, cause=Cause.NONE, cause_text="")
 
     def _read_until_stopped(self) -> None:
         while not self._stopping.is_set():

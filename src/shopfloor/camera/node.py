@@ -219,7 +219,9 @@ class CameraNode(ShopfloorNode[CameraParameters]):
                 *(self._logged or ()),
             ):
                 self._log(health)
-            self._logged = key
+            # Open and waiting for a trigger does not tell whether the trouble is over.
+            if key != (CaptureState.OPENING, Cause.NONE):
+                self._logged = key
         if health is not None:
             self._state.publish(self._state_message(health))
 

@@ -42,7 +42,8 @@ class SimulatedSource:
 
     def describe(self) -> SourceInfo:
         """The socket."""
-        return SourceInfo("simulated", str(self._reader.path), has_noise=True)
+        path = str(self._reader.path)
+        return SourceInfo("simulated", path, has_noise=True, triggered=True)
 
     def open(self) -> None:
         """Connect; raises SourceError when nobody listens there or this user may not."""
