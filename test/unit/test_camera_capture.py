@@ -325,7 +325,10 @@ def test_stop_returns_at_once_in_any_state(steps: tuple[Any, ...]) -> None:
     assert time.monotonic() - start < 0.5
 
 
-def test_stop_says_when_a_driver_holds_the_thread_and_does_not_wait_for_it() -> None:
+@pytest.mark.parametrize("answer", [grab(1), BadFrame("cut", 1)])
+def test_stop_says_when_a_driver_holds_the_thread_and_does_not_wait_for_it(
+    answer: Grab | BadFrame,
+) -> None:
     release = threading.Event()
     inside = threading.Event()
 
@@ -333,17 +336,25 @@ def test_stop_says_when_a_driver_holds_the_thread_and_does_not_wait_for_it() -> 
         def read(self, timeout_s: float) -> Grab | None:
             inside.set()
             release.wait(10)
-            return grab(1)
+            if isinstance(answer, BadFrame):
+                raise answer
+            return replace(answer, steady_ns=time.monotonic_ns())
 
-    late: list[Grab] = []
-    loop = CaptureLoop(Stuck(), late.append)
+    late: list[Grab | BadFrame] = []
+    changes: list[CaptureHealth] = []
+    loop = CaptureLoop(Stuck(), late.append, changes.append, late.append)
     loop.start()
     assert inside.wait(2)
     start = time.monotonic()
+    first = loop.health().reading_s
+    assert loop.health().reading_s > first > 0.0
     assert not loop.stop(0.2)
     assert time.monotonic() - start < 0.5
+    assert changes[-1].state is CaptureState.CLOSED, "it is over for whoever listens"
+    told = len(changes)
     release.set()
     assert loop.stop(2.0)
+    assert len(changes) == told, "another loop may speak for the camera by now"
     assert late == [], "a frame of before must not come after stop"
 
 

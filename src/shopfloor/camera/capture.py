@@ -59,6 +59,7 @@ class CaptureHealth:
     stamp_error_ms, clock_drift_ppm: of the latest frame and of the device's clock, NaN: not known.
     clock_steps: times that the device's clock was set or began anew.
     opening_s: how long the driver has been opening the device by now, 0: it isn't.
+    reading_s: how long the driver has been asked for the next frame by now, 0: it isn't.
     """
 
     source: SourceInfo
@@ -86,6 +87,7 @@ class CaptureHealth:
     clock_drift_ppm: float = math.nan
     clock_steps: int = 0
     opening_s: float = 0.0
+    reading_s: float = 0.0
 
 
 class CaptureLoop:
@@ -128,6 +130,8 @@ class CaptureLoop:
         self._opened_ns = 0
         self._openings = 0
         self._is_opening = False
+        self._asked_ns = 0
+        self._is_left_behind = False
         self._outage_since_ns: int | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -144,17 +148,25 @@ class CaptureLoop:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if not self._thread.is_alive():
+            return True
+        # Its own last word may come when another loop has long been running.
+        self._set(state=CaptureState.CLOSED, cause=Cause.NONE, cause_text="")
+        self._is_left_behind = True
+        return False
 
     def health(self) -> CaptureHealth:
         """A snapshot; from any thread."""
-        opening_s = (time.monotonic_ns() - self._opened_ns) / 1e9 if self._is_opening else 0.0
+        asked_ns, now_ns = self._asked_ns, time.monotonic_ns()
+        opening_s = (now_ns - self._opened_ns) / 1e9 if self._is_opening else 0.0
+        reading_s = (now_ns - asked_ns) / 1e9 if asked_ns else 0.0
         with self._lock:
             return replace(
                 self._health,
                 rate_hz=self._rate.hz(),
                 lost_rate_hz=self._lost_rate.hz(),
                 opening_s=opening_s,
+                reading_s=reading_s,
             )
 
     @property
@@ -219,14 +231,22 @@ class CaptureLoop:
 
     def _read_until_stopped(self) -> None:
         while not self._stopping.is_set():
+            # A driver may hold `read` past `stop`: what it gives then is of the past.
             try:
-                grab = self._source.read(READ_TIMEOUT_S)
+                grab = self._ask()
             except BadFrame as bad:
-                self._take_bad(bad)
+                if not self._stopping.is_set():
+                    self._take_bad(bad)
             else:
-                # A driver may hold `read` past `stop`: what it gives then is of the past.
                 if grab is not None and not self._stopping.is_set():
                     self._take(grab)
+
+    def _ask(self) -> Grab | None:
+        self._asked_ns = time.monotonic_ns()
+        try:
+            return self._source.read(READ_TIMEOUT_S)
+        finally:
+            self._asked_ns = 0
 
     def _take(self, grab: Grab) -> None:
         if not self._is_new(grab.sequence, grab.superseded):
@@ -361,7 +381,7 @@ class CaptureLoop:
         with self._lock:
             health = replace(self._health, **changes)
             changed, self._health = health != self._health, health
-        if changed and self._on_change is not None:
+        if changed and self._on_change is not None and not self._is_left_behind:
             try:
                 self._on_change(self.health())
             except Exception as error:  # as in _take

@@ -40,7 +40,8 @@ LISTENERS_SETTLE_S = 0.1
 """Endpoints of one graph find each other within this time of the first."""
 
 HELD_S = 10.0
-"""An opening that takes longer has most likely hung in the driver."""
+"""An opening that takes longer has most likely hung in the driver, and so has a read behind the
+silence that it may wait for."""
 
 _NO_PIXELS = np.empty((0, 0), np.uint8)
 
@@ -301,6 +302,8 @@ class CameraNode(ShopfloorNode[CameraParameters]):
 def _level(health: CaptureHealth, silence_s: float) -> tuple[Level, str]:
     if health.opening_s > HELD_S:
         return Level.ERROR, f"the driver has been opening the device for {health.opening_s:.0f} s"
+    if health.reading_s > HELD_S + silence_s:
+        return Level.ERROR, f"the driver has held a read for {health.reading_s:.0f} s"
     if health.cause is Cause.BAD_FRAMES:
         return Level.WARN, f"bad frame: {health.cause_text}"
     if health.cause is not Cause.NONE:
