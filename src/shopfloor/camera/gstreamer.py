@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 
 from shopfloor.camera.source import Cause, SourceError
-from shopfloor.camera.stream import StreamSource
+from shopfloor.camera.stream import StreamSource, without_password
 
 FIRST_WITH_LIMITS = (4, 8)
 """Before it, OpenCV refuses GStreamer pipelines with time limits; a silent one then holds the
@@ -51,7 +51,8 @@ def gstreamer_source(
     if pipeline.isdigit():
         pipeline = csi_pipeline(int(pipeline), width, height, rate_hz)
     if "appsink" not in pipeline:
-        raise SourceError(Cause.CONFIGURATION, f"pipeline {pipeline!r} does not end in an appsink")
+        text = f"pipeline {without_password(pipeline)!r}"
+        raise SourceError(Cause.CONFIGURATION, f"{text} does not end in an appsink")
 
     def open_capture(open_ms: int, read_ms: int) -> Any:
         if _version() < FIRST_WITH_LIMITS:

@@ -36,13 +36,14 @@ def rtsp_source(url: str, *, open_timeout_s: float = 2.0, silence_s: float = 2.0
     # What FFmpeg prints of a stream repeats our errors without naming the camera.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     name = without_password(url)
+    text = f"address {name!r} is no URL of a stream; allowed: rtsp://HOST[:PORT]/PATH"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)
-    except ValueError as error:
-        raise SourceError(Cause.CONFIGURATION, f"address {name}: {error}") from None
+    except ValueError:  # whose text may have the password in it
+        hint = "with / ? # and @ of a password as %2F %3F %23 and %40"
+        raise SourceError(Cause.CONFIGURATION, f"{text}, {hint}") from None
     if parts.scheme not in _PORTS or not host:
-        text = f"address {name!r} is no URL of a stream; allowed: rtsp://HOST[:PORT]/PATH"
         raise SourceError(Cause.CONFIGURATION, text)
 
     def open_capture(open_ms: int, read_ms: int) -> Any:

@@ -12,12 +12,21 @@ import numpy as np
 
 from shopfloor.camera.source import AnyImage, Cause, Grab, SourceError, SourceInfo, SourceLost
 
-_PASSWORD = re.compile(r"(//[^/:@\s]*):[^/@\s]*@")
+_IN_URL = re.compile(r"((?://|^)[^/:\s]*):(?!//)(?:[^/?#\s]*@|(?!\d+\b)\S*@)")
+"""USER:PASSWORD up to the last @ before the path; what is no port may even have a / in it."""
+
+_NAME = r"(?:pw|pwd|pass(?:word|wd|phrase)?)"
+_NAMED = re.compile(
+    # In the query of a URL, and as property of a GStreamer element, whose value may be quoted.
+    rf"(?i)([?&][\w-]*{_NAME}=)[^\s&]+"
+    rf"|((?<![a-z0-9]){_NAME}\s*=\s*)"
+    r"(?:\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|(?:\\.|\S)+)"
+)
 
 
 def without_password(text: str) -> str:
-    """A URL, or text with URLs in it, as it may be published and logged."""
-    return _PASSWORD.sub(r"\1:***@", text)
+    """A URL or a GStreamer pipeline, or text with such in it, as it may be published and logged."""
+    return _NAMED.sub(r"\1\2***", _IN_URL.sub(r"\1:***@", text))
 
 
 def encoding_of(image: AnyImage) -> str:
