@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from shopfloor_msgs.msg import FrameHandle, FrameInfo
@@ -22,7 +23,7 @@ class HandlePublisher:
         self._node = node
         self._publisher = node.publisher("frame_handle", camera=camera)
         self._ring: RingWriter | None = None
-        self._refused_bytes: int | None = None
+        self._refused_bytes = math.inf
 
     def publish(self, frame: Frame, info: FrameInfo) -> None:
         """Frame and info; a frame without pixels is told of as well. On the capture thread."""
@@ -49,10 +50,10 @@ class HandlePublisher:
             ring.close()
 
     def _ring_for(self, frame_bytes: int) -> RingWriter | None:
-        """The ring, a new one where frames have grown; None where there is no room for it."""
-        if self._ring is not None and frame_bytes <= self._ring.frame_bytes:
-            return self._ring
-        if frame_bytes != self._refused_bytes:
+        """A ring for such a frame, a new one where frames have grown; None: there is no room."""
+        if frame_bytes >= self._refused_bytes:
+            return None
+        if self._ring is None or frame_bytes > self._ring.frame_bytes:
             self.close()
             try:
                 self._ring = RingWriter(frame_bytes)
