@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import math
 import os
 import stat
@@ -75,6 +77,19 @@ def test_v4l2_does_not_believe_a_stamp_of_another_clock(stamp_ms: float) -> None
     before = time.monotonic_ns()
     grab = source.read(0.1)
     assert grab is not None and grab.device_stamp_ns is None and grab.steady_ns >= before
+
+
+def test_v4l2_without_a_stamp_was_exposed_before_it_came() -> None:
+    source = v4l2(FakeCapture([COLOUR], EXPOSURE=200.0), exposure_us=20_000.0)
+    source.open()
+    grab = source.read(0.1)
+    assert grab is not None and grab.device_stamp_ns is None
+    assert time.monotonic_ns() - grab.steady_ns >= 20_000_000
+    now_ms = time.monotonic_ns() / 1e6
+    stamped = v4l2(FakeCapture([COLOUR], EXPOSURE=200.0, POS_MSEC=now_ms), exposure_us=20_000.0)
+    stamped.open()
+    grab = stamped.read(0.1)
+    assert grab is not None and grab.steady_ns == round(now_ms * 1e6), "the driver knows better"
 
 
 def test_v4l2_names_grey_formats() -> None:
@@ -197,6 +212,25 @@ def test_v4l2_device_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no capture device"):
         v4l2(closed).open()
     assert closed.released == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"), [(errno.EBUSY, Cause.BUSY), (errno.EINVAL, Cause.FORMAT)]
+)
+def test_v4l2_device_that_another_program_streams_from_is_busy(
+    monkeypatch: pytest.MonkeyPatch, number: int, cause: Cause
+) -> None:
+    """It opens all the same; the kernel refuses only its buffers."""
+
+    def refuse(fd: int, request: int, argument: bytes) -> int:
+        assert request == 0xC0145608, "VIDIOC_REQBUFS of linux/videodev2.h"
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    capture = FakeCapture([], opened=False)
+    with pytest.raises(SourceError, match="/dev/null is ") as caught:
+        v4l2(capture).open()
+    assert caught.value.cause is cause and capture.released == 1
 
 
 def test_v4l2_of_opencv_refuses_a_device_that_is_no_camera() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import math
 import os
 import stat
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +32,13 @@ _EXPOSURE_STEP_US = 100.0
 _MANUAL = 1.0
 """V4L2_EXPOSURE_MANUAL."""
 
+_REQUEST_BUFFERS = struct.Struct("=5I")
+_VIDIOC_REQBUFS = 3 << 30 | _REQUEST_BUFFERS.size << 16 | ord("V") << 8 | 8
+"""_IOWR('V', 8, struct v4l2_requestbuffers): count, type, memory, capabilities, flags."""
+
+_NO_BUFFERS = _REQUEST_BUFFERS.pack(0, 1, 1, 0, 0)
+"""None, V4L2_BUF_TYPE_VIDEO_CAPTURE, V4L2_MEMORY_MMAP."""
+
 
 def _open_capture(device: str) -> Any:
     return cv2.VideoCapture(device, cv2.CAP_V4L2)
@@ -39,6 +48,21 @@ def _wait_ready(capture: Any, timeout_s: float) -> bool:
     """Poll the device; raises cv2.error when it reports a fault."""
     ready, _ = cv2.VideoCapture.waitAny([capture], timeoutNs=max(1, round(timeout_s * 1e9)))
     return bool(ready)
+
+
+def _in_use(device: str) -> bool:
+    """Whether another program streams from the device, which opens all the same."""
+    try:
+        fd = os.open(device, os.O_RDWR | os.O_NONBLOCK)
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    try:
+        fcntl.ioctl(fd, _VIDIOC_REQBUFS, _NO_BUFFERS)
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    finally:
+        os.close(fd)
+    return False
 
 
 def identity(device: str, sysfs: Path = Path("/sys/class/video4linux")) -> str:
@@ -96,6 +120,7 @@ class V4l2Source:
         self._identify = identify
         self._identity = ""
         self._given: dict[str, object] = {}
+        self._exposure_given_us = math.nan
         self._capture: Any = None
         self._last_ns = 0
         self._sequence = 0
@@ -124,9 +149,9 @@ class V4l2Source:
         capture = self._open_capture(self._device)
         if not capture.isOpened():
             capture.release()
-            raise SourceError(
-                Cause.FORMAT, f"{self._device} is no capture device, or it is in use elsewhere"
-            )
+            if _in_use(self._device):
+                raise SourceError(Cause.BUSY, f"{self._device} is in use by another program")
+            raise SourceError(Cause.FORMAT, f"{self._device} is no capture device")
         self._capture = capture
         try:
             self._set_up(capture)
@@ -160,12 +185,10 @@ class V4l2Source:
         stamp_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
         # Some drivers stamp with another clock or not at all; a stamp that can't be is not used.
         device_ns = stamp_ns if 0 <= now_ns - stamp_ns <= self._silence_ns else None
-        steady_ns = now_ns if device_ns is None else device_ns
-        exposure_us = self._given.get("exposure_us")
-        return Grab(
-            image, encoding, device_ns, steady_ns, self._sequence,
-            exposure_us=exposure_us if isinstance(exposure_us, float) else math.nan,
-        )  # fmt: skip
+        exposure_us = self._exposure_given_us
+        exposed_ns = 0 if math.isnan(exposure_us) else round(exposure_us * 1e3)
+        steady_ns = now_ns - exposed_ns if device_ns is None else device_ns
+        return Grab(image, encoding, device_ns, steady_ns, self._sequence, exposure_us=exposure_us)
 
     def close(self) -> None:
         """Give the device back."""
@@ -235,7 +258,8 @@ class V4l2Source:
             "rate_hz": float(capture.get(cv2.CAP_PROP_FPS)),
         }
         if self._exposure_us:
-            self._given["exposure_us"] = self._set_exposure(capture)
+            self._exposure_given_us = self._set_exposure(capture)
+            self._given["exposure_us"] = self._exposure_given_us
 
     def _set_exposure(self, capture: Any) -> float:
         """Fix the exposure time; what it is then, microseconds. Raises SourceError."""
