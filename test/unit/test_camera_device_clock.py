@@ -120,6 +120,19 @@ def test_a_clock_set_back_by_less_than_a_period_is_noticed_and_doubted_until_the
     assert held(errors, mapped) > 0.95, "while it is in doubt, the stated error says so"
 
 
+@pytest.mark.parametrize("hz", [30.0, 120.0])
+def test_delays_that_grow_for_good_are_learnt_at_any_rate(hz: float) -> None:
+    """A clock that was set back while no frame came, or a way that became longer."""
+    clock, way = DeviceClock(delay_bound_ns=10.0 * MS), Way(jitter_ms=0.2)
+    run(clock, way, START, 20.0, hz)
+    later = START + 22 * SECOND
+    way.set_clock(later, way.device(later) - 120 * MS)
+    errors, mapped = run(clock, way, later, 8.0, hz)
+    assert clock.steps == 1
+    assert max(map(abs, errors[-round(hz) :])) < 6.0
+    assert held(errors, mapped) > 0.95, "while it is in doubt, the stated error says so"
+
+
 def test_a_congestion_that_ends_is_no_step() -> None:
     clock, way = DeviceClock(delay_bound_ns=10.0 * MS), Way(jitter_ms=0.2)
     run(clock, way, START, 20.0)

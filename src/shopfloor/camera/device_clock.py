@@ -69,7 +69,8 @@ class DeviceClock:
         self._anchor: tuple[int, float] | None = None
         self._spread_ns = 0.0
         self._last_ns = 0
-        self._late: list[tuple[int, int]] = []
+        self._late: deque[tuple[int, int]] = deque(maxlen=WINDOW_BLOCKS)
+        self._late_since_ns = self._late_frames = 0
         self._latch: Latch | None = None
         self._latch_is_new = False
 
@@ -107,13 +108,8 @@ class DeviceClock:
         self.steps += 1
 
     def _add(self, device_ns: int, offset: int) -> None:
-        if self._blocks and device_ns // BLOCK_NS == self._blocks[-1][0] // BLOCK_NS:
-            if offset >= self._blocks[-1][1]:
-                return
-            self._blocks[-1] = (device_ns, offset)
-        else:
-            self._blocks.append((device_ns, offset))
-        self._fit()
+        if _lowers(self._blocks, device_ns, offset):
+            self._fit()
 
     def _fit(self) -> None:
         """The line below all block minima that is nearest to them: an edge of their lower hull."""
@@ -145,9 +141,11 @@ class DeviceClock:
         if excess <= STEP_NS:
             self._late.clear()
             return False
-        self._late.append((device_ns, offset))
-        del self._late[:-256]
-        return device_ns - self._late[0][0] >= PATIENCE_NS and len(self._late) >= 10
+        if not self._late:
+            self._late_since_ns, self._late_frames = device_ns, 0
+        self._late_frames += 1
+        _lowers(self._late, device_ns, offset)
+        return device_ns - self._late_since_ns >= PATIENCE_NS and self._late_frames >= 10
 
     def _map(self, device_ns: int, arrival_ns: int) -> Mapped:
         delay_ns, delay_error_ns = self._delay()
@@ -174,6 +172,17 @@ class DeviceClock:
 
 def _width(latch: Latch) -> int:
     return latch.after_ns - latch.before_ns
+
+
+def _lowers(blocks: deque[tuple[int, int]], device_ns: int, offset: int) -> bool:
+    """Take in a delay; whether it is the smallest of its block so far, which alone is kept."""
+    if blocks and device_ns // BLOCK_NS == blocks[-1][0] // BLOCK_NS:
+        if offset >= blocks[-1][1]:
+            return False
+        blocks[-1] = (device_ns, offset)
+    else:
+        blocks.append((device_ns, offset))
+    return True
 
 
 def _turns_down(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> bool:
