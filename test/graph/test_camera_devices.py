@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from harness import ROOT, Child, Graph, statuses
+from harness import ACTIVATE, CONFIGURE, DEACTIVATE, LIMIT_S, ROOT, Child, Graph, statuses
 from rclpy.time import Time
 from shopfloor_msgs.msg import CameraState
 from std_srvs.srv import Trigger
+from test_camera_simulated import Wire
 
 
 def stamp_ns(message: Any) -> int:
@@ -101,6 +103,64 @@ def test_a_triggered_camera_names_parts_and_reads_its_settings_back(
     assert float(settings["exposure_us"]) == pytest.approx(1500.0, rel=0.01)
 
 
+def test_a_triggered_camera_that_was_pulled_is_well_again_and_names_parts_when_it_is_activated(
+    graph: Graph,
+) -> None:
+    """Its part ids have no series, so that none may be given once the count began anew."""
+    states = graph.collect("camera_state", camera="camera")
+    infos = graph.collect("frame_info", camera="camera")
+    diagnostics = graph.collect("diagnostics")
+    wire = Wire(graph.folder / "camera.sock")
+    wire.listener.settimeout(LIMIT_S)
+    graph.start(
+        "camera:camera",
+        parameters={
+            "address": graph.folder / "camera.sock",
+            "part_template": "belt-{trigger}",
+            "autostart": False,
+            "listener_wait_s": 60.0,
+        },
+    )
+
+    def info(trigger: int, **frame: Any) -> Any:
+        """What is told of the next frame."""
+        count = len(infos)
+        frame.setdefault("steady_ns", time.monotonic_ns())
+        wire.send(trigger, trigger=trigger, **frame)
+        graph.until(lambda: len(infos) > count, f"frame {trigger}")
+        return infos[-1]
+
+    assert graph.change("camera", CONFIGURE) and graph.change("camera", ACTIVATE)
+    wire.accept()
+    good = info(7)
+    bad = info(8, short_by=1, steady_ns=time.monotonic_ns() - 60 * 10**9)
+    assert [good.part_id, bad.part_id] == ["belt-7", "belt-8"] and bad.width == 0
+    assert stamp_ns(good) - stamp_ns(bad) > 30e9, "where a part is follows from its exposure"
+    graph.until(
+        lambda: states and states[-1].state == CameraState.STATE_STREAMING, "the state of now"
+    )
+    wire.peer.close()
+    wire.accept()
+    graph.until(lambda: states[-1].state == CameraState.STATE_OPENING, "it waits for a trigger")
+    assert states[-1].cause == CameraState.CAUSE_NONE
+    graph.until(
+        lambda: statuses(diagnostics, "/camera")["source"].message.endswith("first trigger"),
+        "no error in /diagnostics",
+    )
+    assert info(1).part_id == ""
+    graph.until(
+        lambda: "until activated again" in statuses(diagnostics, "/camera")["settings"].message,
+        "the error",
+    )
+    assert graph.change("camera", DEACTIVATE) and graph.change("camera", ACTIVATE)
+    wire.accept()
+    assert info(2).part_id == "belt-2"
+    graph.until(
+        lambda: statuses(diagnostics, "/camera")["settings"].level == b"\x00", "no error any more"
+    )
+    wire.close()
+
+
 def test_a_calibration_of_another_size_is_an_error_and_is_not_published(
     graph: Graph, tmp_path: Path
 ) -> None:
@@ -153,6 +213,7 @@ def test_a_bag_gives_the_recorded_stamps_and_parts(graph: Graph, tmp_path: Path)
     graph.until(lambda: len(infos) == 6, "all infos")
     read = [i for i in infos if i.width]
     assert [i.part_id for i in read] == ["p0", "p1", "p2", "p4"]
+    assert sorted(map(stamp_ns, infos)) == [BEGIN + n * PERIOD for n in range(6)]
     assert [stamp_ns(i) for i in read] == [BEGIN + n * PERIOD for n in (0, 1, 2, 4)]
     assert states[-1].bad_frames == 2 and states[-1].dropped_device == 0
 

@@ -117,6 +117,7 @@ def test_frames_keep_stamp_part_sequence_and_settings(tmp_path: Path) -> None:
     assert (grabs[1].exposure_us, grabs[1].gain_db, grabs[1].trigger) == (900.0, 2.0, 1)
     assert grabs[1].stamp_error_ns == 0.5e6 and grabs[1].device_stamp_ns == 7_000_000_001
     assert [(b.part_id, b.sequence) for b in bad] == [("p3", 103), ("p5", 105)]
+    assert [b.ros_stamp_ns for b in bad] == [BEGIN + n * PERIOD for n in (3, 5)]
 
 
 def test_frames_come_as_they_were_recorded_or_at_a_rate(tmp_path: Path) -> None:

@@ -157,12 +157,14 @@ def test_a_frame_from_before_the_opening_is_stale_and_not_handed_on() -> None:
 def test_a_sensor_that_freezes_gives_bad_frames() -> None:
     """New counters, old picture: it would be judged as the part before."""
     noise = np.random.default_rng(1).integers(0, 255, (3, 64, 64), np.uint8)
-    frames = [grab(n, image=noise[min(n, 2)]) for n in range(5)]
+    later = time.monotonic_ns() + 60_000_000_000
+    frames = [grab(n, later + n, image=noise[min(n, 2)]) for n in range(5)]
     live, still = Script(*frames), Script(*frames)
     live.info = SourceInfo("script", "script:1", has_noise=True)
     ran = Ran(live)
     assert [g.sequence for g in ran.grabs] == [0, 1, 2]
     assert [b.sequence for b in ran.bad] == [3, 4] and ran.bad[0].part_id == "p3"
+    assert [b.steady_ns for b in ran.bad] == [later + 3, later + 4], "exposed then, not now"
     assert ran.health.cause is Cause.BAD_FRAMES and "frozen" in ran.health.cause_text
     assert len(Ran(still).grabs) == 5, "a file may well repeat a picture"
 

@@ -78,6 +78,7 @@ def test_simulated_damaged_frame_is_bad_and_the_next_is_good(
         source.read(1.0)
     assert (caught.value.sequence, caught.value.part_id) == (1, "hurt")
     assert caught.value.trigger == 41, "its part is named though its picture is lost"
+    assert caught.value.steady_ns == 900, "where that part is on the belt depends on it"
     good = source.read(1.0)
     assert good is not None and good.sequence == 2
 

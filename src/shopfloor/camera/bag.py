@@ -127,7 +127,8 @@ class BagSource(RecordedSource):
         if message.width == 0:
             text = f"{self._path}: the camera could not read this frame"
             part_id = self._part_id(message.part_id)
-            self._bad.append((logged_ns, BadFrame(text, message.sequence, part_id)))
+            bad = BadFrame(text, message.sequence, part_id, ros_stamp_ns=_stamp_ns(message))
+            self._bad.append((logged_ns, bad))
             return True
         self._infos[_stamp_ns(message)] = message
         if len(self._infos) > _KNOWN_INFOS:
@@ -146,7 +147,8 @@ class BagSource(RecordedSource):
             else:
                 image, encoding = from_message(message), message.encoding
         except ImageError as error:
-            return BadFrame(f"{self._path} {self._topic}: {error}", sequence, part_id)
+            text = f"{self._path} {self._topic}: {error}"
+            return BadFrame(text, sequence, part_id, ros_stamp_ns=stamp_ns)
         device_ns = _time_ns(info.device_stamp) if info is not None else 0
         return Grab(
             image,

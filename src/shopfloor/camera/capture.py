@@ -257,7 +257,16 @@ class CaptureLoop:
         if self._is_frozen(grab):
             text = "pixel for pixel the frame before: the sensor is frozen or sees nothing"
             text = f"frame {grab.sequence} is {text}"
-            self._note_bad(BadFrame(text, grab.sequence, grab.part_id, grab.trigger))
+            self._note_bad(
+                BadFrame(
+                    text,
+                    grab.sequence,
+                    grab.part_id,
+                    grab.trigger,
+                    steady_ns=grab.steady_ns,
+                    ros_stamp_ns=grab.ros_stamp_ns,
+                )
+            )
             return
         self._bad_in_a_row = 0
         now_ns = time.monotonic_ns()

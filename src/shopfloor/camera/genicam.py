@@ -314,20 +314,21 @@ class GenicamSource:
         fired, self._fired = self._fired, None
         sequence = self._sequence(result)
         trigger = self._trigger_count(result, sequence) if self._asked.trigger != "free_run" else 0
+        steady_ns, error_ns = arrival_ns, math.nan
+        if fired is not None:
+            # The command reached the camera between these two: no clock tells it better.
+            steady_ns, error_ns = sum(fired) // 2, (fired[1] - fired[0]) / 2
         if not result.GrabSucceeded():
             text = f"{self._name}: frame {sequence}: {result.ErrorDescription}"
-            raise BadFrame(f"{text} (0x{result.ErrorCode:x})", sequence, "", trigger)
+            text = f"{text} (0x{result.ErrorCode:x})"
+            raise BadFrame(text, sequence, "", trigger, steady_ns=steady_ns)
         image = result.Array
         if self._shift:
             image = np.left_shift(image, self._shift)
         exposure_us = self._features.chunk(result, "ExposureTime", self._given["exposure_us"])
         gain_db = self._features.chunk(result, "Gain", self._given["gain_db"])
         stamp_ns = round(result.TimeStamp * 1e9 / self._ticks_hz) if result.TimeStamp else None
-        steady_ns, error_ns = arrival_ns, math.nan
-        if fired is not None:
-            # The command reached the camera between these two: no clock tells it better.
-            steady_ns, error_ns = sum(fired) // 2, (fired[1] - fired[0]) / 2
-        elif stamp_ns is None and exposure_us > 0.0:
+        if fired is None and stamp_ns is None and exposure_us > 0.0:
             steady_ns -= round(exposure_us * 1e3)
         return Grab(
             image,

@@ -121,32 +121,29 @@ class CameraNode(ShopfloorNode[CameraParameters]):
     # On the capture thread ----------------------------------------------------------------------
 
     def _on_grab(self, grab: Grab) -> None:
-        frame = self._frame(grab.image, grab.encoding, grab.sequence, grab.steady_ns)
-        frame = replace(
-            frame,
-            stamp_ns=frame.stamp_ns if grab.ros_stamp_ns is None else grab.ros_stamp_ns,
-            part_id=self._part_id(grab),
-        )
-        self._publish(frame, grab)
+        self._publish(self._frame(grab, grab.image, grab.encoding), grab)
 
     def _on_bad(self, bad: BadFrame) -> None:
         """Say that there was a frame, and which part was on it: nobody must wait for its image."""
-        frame = self._frame(_NO_PIXELS, "", bad.sequence, time.monotonic_ns())
-        self._publish(replace(frame, part_id=self._part_id(bad), cause=str(bad)), None)
+        self._publish(replace(self._frame(bad, _NO_PIXELS, ""), cause=str(bad)), None)
 
     def _on_change(self, health: CaptureHealth) -> None:
         self._changes.append(health)
         self._changed.trigger()
 
-    def _frame(self, image: AnyImage, encoding: str, sequence: int, steady_ns: int) -> Frame:
+    def _frame(self, of: Grab | BadFrame, image: AnyImage, encoding: str) -> Frame:
         arrived_ns = time.monotonic_ns()
+        stamp_ns = of.ros_stamp_ns
+        if stamp_ns is None:
+            exposed_ns = arrived_ns if of.steady_ns is None else of.steady_ns
+            stamp_ns = self.now_ns() - (arrived_ns - exposed_ns)
         return Frame(
             image=image,
             encoding=encoding,
-            stamp_ns=self.now_ns() - (arrived_ns - steady_ns),
-            sequence=sequence,
+            stamp_ns=stamp_ns,
+            sequence=of.sequence,
             camera=self.get_name(),
-            part_id="",
+            part_id=self._part_id(of),
             received_ns=arrived_ns,
         )
 

@@ -61,8 +61,10 @@ class SimulatedSource:
         try:
             frame = self._reader.read(timeout_s)
         except DamagedFrame as error:
-            bad = error.header
-            raise BadFrame(str(error), bad.sequence, bad.part_id, bad.trigger) from error
+            of = error.header
+            raise BadFrame(
+                str(error), of.sequence, of.part_id, of.trigger, steady_ns=of.steady_ns
+            ) from error
         except ConnectionLost as error:
             raise SourceLost(str(error)) from error
         except ProtocolError as error:

@@ -57,13 +57,25 @@ class BadFrame(Exception):
 
     sequence, trigger: the counts that the frame would have had; part_id: the part that it showed,
         if known.
+    steady_ns, ros_stamp_ns: when it was exposed, as in Grab; None: no better than its arrival.
     """
 
-    def __init__(self, message: str, sequence: int, part_id: str = "", trigger: int = 0) -> None:
+    def __init__(
+        self,
+        message: str,
+        sequence: int,
+        part_id: str = "",
+        trigger: int = 0,
+        *,
+        steady_ns: int | None = None,
+        ros_stamp_ns: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.sequence = sequence
         self.part_id = part_id
         self.trigger = trigger
+        self.steady_ns = steady_ns
+        self.ros_stamp_ns = ros_stamp_ns
 
 
 class EndOfStream(Exception):
