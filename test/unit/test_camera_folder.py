@@ -80,6 +80,18 @@ def test_folder_skips_a_picture_without_permission(tmp_path: Path) -> None:
     assert "ermission" in str(read_all(source)[1][0])
 
 
+def test_folder_names_a_picture_whose_name_is_no_utf_8(tmp_path: Path) -> None:
+    """As one comes from an old Windows: no message can carry such text."""
+    (tmp_path / os.fsdecode(b"M\xfcller.png")).write_bytes(picture(tmp_path / "x.png").read_bytes())
+    (tmp_path / os.fsdecode(b"M\xe4ller.png")).touch()
+    source = FolderSource(tmp_path)
+    source.open()
+    grabs, bad = read_all(source)
+    assert {g.part_id for g in grabs} == {r"M\xfcller", "x"}
+    assert bad[0].part_id == r"M\xe4ller" and r"M\xe4ller.png: the file is empty" in str(bad[0])
+    assert str(bad[0]).encode()
+
+
 def test_folder_loops_with_a_running_sequence_and_no_part_comes_twice(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     picture(tmp_path / "b.png")

@@ -56,6 +56,11 @@ def _natural(path: Path) -> list[str | int]:
     return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", path.name)]
 
 
+def _printable(name: str | Path) -> str:
+    """A file's name as text that a message can carry: bytes that are no UTF-8 are escaped."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 class FolderSource(RecordedSource):
     """Pictures of a folder (jpg, png, bmp, tif), sorted by name with numbers in their order.
 
@@ -101,13 +106,13 @@ class FolderSource(RecordedSource):
             return None
         path = self._files[self._position]
         self._position += 1
-        part_id = self._part_id(path.stem)
+        part_id = self._part_id(_printable(path.stem))
         try:
             image, encoding = read_picture(path)
         except (ValueError, OSError) as error:
             if not self._folder.is_dir():
                 raise SourceLost(f"the folder {self._folder} is gone") from error
-            return BadFrame(f"{path}: {error}", 0, part_id)
+            return BadFrame(f"{_printable(path)}: {error}", 0, part_id)
         return Grab(image, encoding, None, 0, 0, part_id)
 
     def _end(self) -> str:
