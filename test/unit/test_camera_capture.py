@@ -256,6 +256,27 @@ def test_a_camera_that_waits_for_a_trigger_is_well_once_it_is_open_again() -> No
     assert (free.health.state, free.health.cause) == (CaptureState.LOST, Cause.ABSENT)
 
 
+def test_an_outage_is_over_when_what_waits_for_a_trigger_is_open_again() -> None:
+    """However long the belt stands then."""
+    lost_ns: list[int] = []
+    back_ns: list[int] = []
+
+    class Belt(Script):
+        def read(self, timeout_s: float) -> Grab | None:
+            if self.opened == 2:
+                back_ns.append(time.monotonic_ns())
+                threading.Event().wait(0.05)
+            elif self.steps and isinstance(self.steps[0], SourceLost):
+                lost_ns.append(time.monotonic_ns())
+            return super().read(timeout_s)
+
+    source = Belt(grab(1), SourceLost("cable"), None, grab(2))
+    source.info = SourceInfo("script", "script:1", triggered=True)
+    health = Ran(source).health
+    assert health.reconnects == 1 and health.last_outage_s is not None
+    assert 0.0 < health.last_outage_s <= (back_ns[0] - lost_ns[0]) / 1e9
+
+
 def test_a_trigger_that_gave_nothing_is_a_fault_until_one_gives_a_picture() -> None:
     silent = SourceLost("no picture came", Cause.NO_FRAMES)
     for steps, state, cause in (

@@ -145,6 +145,8 @@ def test_a_camera_that_never_gets_ready_for_its_trigger_is_lost(opened: Any) -> 
     source.open()
     assert source.read(0.02) is None, "the part that was asked for is gone"
     assert source.trigger() and frames(source, 1)
+    source.close()
+    assert not source.trigger(), "a picture is not promised that nobody can take"
 
 
 def test_a_wire_without_edges_is_no_loss_but_silence_is(opened: Any) -> None:

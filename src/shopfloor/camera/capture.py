@@ -54,7 +54,8 @@ class CaptureHealth:
     consumer_errors: exceptions that the callbacks raised; the loop goes on.
     reconnects: times that frames came back after a loss or a refused opening.
     rate_hz: frames handed on per second over the last seconds.
-    time_to_first_frame_ms, last_outage_s: None before the first frame, outage.
+    time_to_first_frame_ms, last_outage_s: None before the first frame, outage. The outage of what
+        waits for a trigger is over when it is open again.
     size: (width, height) and encoding of the latest frame, (0, 0) and empty before the first.
     stamp_error_ms, clock_drift_ppm: of the latest frame and of the device's clock, NaN: not known.
     clock_steps: times that the device's clock was set or began anew.
@@ -133,6 +134,7 @@ class CaptureLoop:
         self._asked_ns = 0
         self._is_left_behind = False
         self._outage_since_ns: int | None = None
+        self._back_ns: int | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
 
@@ -224,9 +226,11 @@ class CaptureLoop:
         self._last_sample = b""
         with self._lock:
             self._health = replace(self._health, source=info)
+        self._back_ns = None
         # What waits for a trigger may wait for long: until then nothing is wrong any more, unless
         # it was a trigger that gave nothing.
         if info.triggered and self._health.cause is not Cause.NO_FRAMES:
+            self._back_ns = time.monotonic_ns()
             self._set(state=CaptureState.OPENING, cause=Cause.NONE, cause_text="")
 
     def _read_until_stopped(self) -> None:
@@ -298,7 +302,8 @@ class CaptureLoop:
         """`health` with the times that the first frame after an opening settles."""
         health = replace(health, time_to_first_frame_ms=(now_ns - self._opened_ns) / 1e6)
         if self._outage_since_ns is not None:
-            outage_s = (now_ns - self._outage_since_ns) / 1e9
+            back_ns = now_ns if self._back_ns is None else self._back_ns
+            outage_s = (back_ns - self._outage_since_ns) / 1e9
             health = replace(health, reconnects=health.reconnects + 1, last_outage_s=outage_s)
             self._outage_since_ns = None
         return health

@@ -71,6 +71,7 @@ class GenicamSource:
         self._last_ns = 0
         self._latched_ns = 0
         self._shots = threading.Semaphore(0)
+        self._takes_triggers = False
         self._pacer: Pacer | None = None
         self._due_ns = 0
         self._fired: tuple[int, int] | None = None
@@ -126,8 +127,9 @@ class GenicamSource:
         self._wraps = self._last_block = self._latched_ns = 0
         self._counted = None
         self._due_ns, self._fired = 0, None
-        self._shots = threading.Semaphore(0)
         self._last_ns = time.monotonic_ns()
+        self._shots = threading.Semaphore(0)
+        self._takes_triggers = self._asked.trigger == "software"
 
     def read(self, timeout_s: float) -> Grab | None:
         """The next frame; BadFrame when it came incomplete, SourceLost when the camera is gone."""
@@ -153,6 +155,7 @@ class GenicamSource:
 
     def close(self) -> None:
         """Stop the camera and give it back."""
+        self._takes_triggers = False
         camera, self._camera = self._camera, None
         if camera is None:
             return
@@ -163,10 +166,10 @@ class GenicamSource:
 
     def trigger(self) -> bool:
         """Ask for one picture, where the trigger is `software` and the camera is open."""
-        if self._asked.trigger != "software" or self._camera is None:
-            return False
-        self._shots.release()
-        return True
+        takes = self._takes_triggers
+        if takes:
+            self._shots.release()
+        return takes
 
     @property
     def _name(self) -> str:

@@ -71,7 +71,6 @@ class CameraNode(ShopfloorNode[CameraParameters]):
         template, path = self.params.part_template, self.params.calibration
         self._numbers = PartNumbers(template) if template else None
         self._calibration = read_calibration(Path(path).expanduser()) if path else None
-        self._info_fits = True
         self._frames = FramePublisher(self, self.get_name(), jpeg_quality=self.params.jpeg_quality)
         self._state = self.publisher("camera_state", camera=self.get_name())
         self._camera_info = self.publisher("camera_info", camera=self.get_name())
@@ -86,6 +85,7 @@ class CameraNode(ShopfloorNode[CameraParameters]):
         """Start to capture; a source that isn't there is tried again for as long as it takes."""
         self._logged = None
         self._told_errors = 0
+        self._info_fits = True
         if self._numbers is not None:
             self._numbers.begin()
         delay_bound_ms = self.params.shortest_delay_ms
