@@ -214,6 +214,7 @@ class _Run:
             if self.watchdog is not None and at_s - self.told_s >= LATENCY_PERIOD_S:
                 self.told_s = at_s
                 self.watchdog.latency.add(at_s, latency_ms)
+                self.watchdog.rate.add(at_s, "station", sum(self.out.due))
         if due:
             self.latencies.append(latency_ms)
         return latency_ms

@@ -29,6 +29,11 @@ _TRIED = (Cause.LATENCY, Cause.CLOCKS)
 """Only a try tells whether the rung above is fast again; each waits twice as long as the last."""
 
 _TRY_WAITS_MAX_S = 3600.0
+"""No wait is longer; after as long without a try that failed they begin anew."""
+
+_IN_TIME_S = 2.0
+"""A step that is announced, and comes so long before the limit, leaves no emergency."""
+
 _FAR_CELSIUS = 5.0
 _COOLS_CELSIUS_PER_S = 0.02
 
@@ -48,9 +53,16 @@ class Ladder:
         self._event_s = -math.inf
         self._room_since_s: float | None = None
         self._try_waits_s = self.settings.recover_hold_s
+        self._slow_s = -math.inf
         self._started = False
 
     # What the node asks -----------------------------------------------------------------------
+
+    def begin(self, rung: int, text: str) -> None:
+        """Before the first decision: at that rung, where the board was a short while ago."""
+        self.state.rung = self.state.next_rung = rung
+        if rung:
+            self._explain(Cause.RECOVERING, text)
 
     def pin(self, now_s: float, override: Override) -> None:
         """Work at that rung until it ends; emergencies still go below it."""
@@ -70,9 +82,13 @@ class Ladder:
             self._start(now_s, evidence)
         if state.override is not None and now_s >= state.override.until_s:
             self.release(now_s)
-        self._rise.learn(now_s, evidence.zones)
+        # At a rung without a load there is nothing to come.
+        works = evidence.fps > 0.0 or not self.rungs[state.rung].load
+        self._rise.learn(now_s, evidence.zones, works=works)
         if evidence.over_current or evidence.throttled:
             self._event_s = now_s
+        if state.cause not in _TRIED and now_s - self._slow_s >= _TRY_WAITS_MAX_S:
+            self._try_waits_s = self.settings.recover_hold_s
         if self._emergency(now_s, evidence):
             return state
         if state.override is not None:
@@ -87,7 +103,8 @@ class Ladder:
         elif state.rung > 0:
             self._up(now_s, evidence)
         else:
-            self._explain(Cause.NONE, "full performance")
+            lost = evidence.sensors_lost
+            self._explain(Cause.UNKNOWN if lost else Cause.NONE, lost or "full performance")
         return state
 
     def _start(self, now_s: float, evidence: Evidence) -> None:
@@ -105,19 +122,14 @@ class Ladder:
     def _emergency(self, now_s: float, evidence: Evidence) -> bool:
         """Steps without notice; whether the evidence is one."""
         settings, state = self.settings, self.state
-        if evidence.sensors_lost:
-            if state.rung < settings.lost_rung:
-                self._go(now_s, settings.lost_rung, Cause.UNKNOWN, evidence.sensors_lost, ())
-            else:
-                self._explain(Cause.UNKNOWN, evidence.sensors_lost)
-            self._withdraw()
-            self._room_since_s = None
+        if evidence.sensors_lost and state.rung < settings.lost_rung:
+            self._go(now_s, settings.lost_rung, Cause.UNKNOWN, evidence.sensors_lost, ())
             return True
         cause, text = Cause.THERMAL, evidence.throttled
         if evidence.over_current:
             cause, text = Cause.OVER_CURRENT, "the board counted over-current events"
         if not text:
-            text = next((t for z in evidence.zones if (t := self._limit_text(z))), "")
+            text = next((t for z in evidence.zones if (t := self._limit_text(now_s, z))), "")
         if not text:
             return False
         if state.rung == len(self.rungs) - 1:
@@ -126,7 +138,7 @@ class Ladder:
             self._go(now_s, state.rung + 1, cause, text, evidence.zones)
         return True
 
-    def _limit_text(self, zone: ZoneOutlook) -> str:
+    def _limit_text(self, now_s: float, zone: ZoneOutlook) -> str:
         """Why this zone cannot wait for a notice; empty where it can."""
         if not zone.celsius < zone.limit_celsius and not math.isnan(zone.limit_celsius):
             cools = zone.forecast is not None and zone.forecast.slope_per_s < -_COOLS_CELSIUS_PER_S
@@ -136,6 +148,8 @@ class Ladder:
         if forecast is None or forecast.confidence < self.settings.min_confidence:
             return ""
         seconds = forecast.seconds_to(zone.limit_celsius)
+        if self.state.next_at_s - now_s + _IN_TIME_S < seconds:
+            return ""
         if seconds < self.settings.notice_s and zone.celsius < zone.limit_celsius:
             return f"{zone.name} reaches {zone.limit_celsius:g} C in {seconds:.0f} s"
         return ""
@@ -205,7 +219,7 @@ class Ladder:
 
     def _reconsider(self, now_s: float, evidence: Evidence) -> None:
         """What was announced stays, unless its reason went far away; then it is taken back."""
-        far = all(self._is_far(zone) for zone in evidence.zones)
+        far = not evidence.sensors_lost and all(self._is_far(zone) for zone in evidence.zones)
         if far:
             self._withdraw()
             self._explain(Cause.RECOVERING if self.state.rung else Cause.NONE, "no step needed")
@@ -230,7 +244,9 @@ class Ladder:
         lacks = self._lack_of_room(now_s, evidence)
         if lacks:
             self._room_since_s = None
-            if state.cause in (Cause.NONE, Cause.UNKNOWN, Cause.RECOVERING):
+            if evidence.sensors_lost:
+                self._explain(Cause.UNKNOWN, lacks)
+            elif state.cause in (Cause.NONE, Cause.UNKNOWN, Cause.RECOVERING):
                 self._explain(Cause.RECOVERING, lacks)
             return
         if self._room_since_s is None:
@@ -252,6 +268,8 @@ class Ladder:
         self._go(now_s, target, cause, text, evidence.zones)
 
     def _lack_of_room(self, now_s: float, evidence: Evidence) -> str:
+        if evidence.sensors_lost:
+            return evidence.sensors_lost
         settings, state = self.settings, self.state
         slow = evidence.slow_clocks or evidence.power_mode
         if slow and state.rung <= settings.slow_rung:
@@ -288,6 +306,8 @@ class Ladder:
             lacks = self._lack_of_room(now_s, evidence)
             if not lacks and now_s - self._stepped_s >= self.settings.dwell_s:
                 self._go(now_s, state.rung - 1, Cause.OVERRIDE, override.reason, evidence.zones)
+        elif evidence.sensors_lost:
+            self._explain(Cause.UNKNOWN, evidence.sensors_lost)
         elif state.rung == override.rung:
             self._explain(Cause.OVERRIDE, f"{override.by}: {override.reason}")
 
@@ -304,7 +324,10 @@ class Ladder:
                 self._rise.regret(now_s, zones)
         else:
             state.steps_up += 1
-        self._rise.stepped(now_s, self.rungs[state.rung].load, self.rungs[rung].load, zones)
+        if cause in _TRIED or state.cause in _TRIED:
+            self._slow_s = now_s
+        loads = self.rungs[state.rung].load, self.rungs[rung].load
+        self._rise.stepped(now_s, *loads, zones, by_person=cause is Cause.OVERRIDE)
         self._stepped_s = now_s
         state.rung, state.since_s = rung, now_s
         self._withdraw()

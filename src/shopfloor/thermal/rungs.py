@@ -73,7 +73,7 @@ class Evidence:
     sensors_lost: why the sensors cannot carry full speed, empty: they can. throttled: what slows
     the board down, in words. over_current: the board counted new events. fan_stands: it does,
     though it is driven. slow_clocks, power_mode, latency: what is wrong, in words, and empty where
-    nothing is.
+    nothing is. fps: frames that were processed a second; NaN: not known.
     """
 
     zones: Sequence[ZoneOutlook] = ()
@@ -84,6 +84,7 @@ class Evidence:
     slow_clocks: str = ""
     power_mode: str = ""
     latency: str = ""
+    fps: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -262,8 +262,8 @@ class Watchdog:
         if seen is None or now_s - seen.at_s > settings.stale_after_s:
             zones = tuple(_stale(zone) for zone in zones)
             board = BoardReading()
-        lost = self._lost(zones)
-        p99_ms = self.latency.p99_ms(now_s)
+        lost = self._lost(zones) if seen is not None else "the sensors have not answered yet"
+        p99_ms, fps = self.latency.p99_ms(now_s), self.rate.fps(now_s)
         rung = self.ladder.state.rung
         evidence = Evidence(
             zones=[
@@ -278,20 +278,21 @@ class Watchdog:
             slow_clocks=self._slow_clocks(now_s, board),
             power_mode=self._power_mode(board),
             latency=self._latency(now_s, p99_ms),
+            fps=fps,
         )
         state = self.ladder.decide(now_s, evidence)
         if state.rung != rung:
             self.latency.clear()
-        return Verdict(
-            now_s, zones, board, state, _deciding(zones), lost, p99_ms, self.rate.fps(now_s)
-        )
+        return Verdict(now_s, zones, board, state, _deciding(zones), lost, p99_ms, fps)
 
     def _lost(self, zones: Sequence[Zone]) -> str:
         """Why the sensors cannot carry full speed; empty: they can."""
-        good = [z.sensor.name for z in zones if z.fault is Fault.NONE]
-        if not good:
-            faults = ", ".join(f"{z.sensor.name} {z.fault.name}" for z in zones[:4])
+        # Beside a zone with a limit one without decides nothing, so it carries nothing either.
+        deciding = [z for z in zones if not math.isnan(z.sensor.limit_celsius)] or zones
+        if all(z.fault is not Fault.NONE for z in deciding):
+            faults = ", ".join(f"{z.sensor.name} {z.fault.name}" for z in deciding[:4])
             return f"no temperature can be believed: {faults or 'no sensor found'}"
+        good = [z.sensor.name for z in zones if z.fault is Fault.NONE]
         for pattern in self._settings.required_zones:
             if not any(fnmatch.fnmatchcase(name, pattern) for name in good):
                 return f"no temperature of the required zone {pattern}"
