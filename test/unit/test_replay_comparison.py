@@ -110,17 +110,21 @@ def test_classes_of_a_crop_are_compared_by_name_not_by_their_order(types: Any) -
     assert len(run(before, swapped, topic).differences) == 2
 
 
-def test_a_reject_window_may_be_off_by_one_count_of_the_encoder(types: Any) -> None:
-    def command(opens: int, action: int = 1) -> Any:
+def test_a_reject_window_is_compared_by_counts_within_one_or_by_its_exact_time(types: Any) -> None:
+    def command(opens: int, action: int = 1, stamp_s: int = 0, by_encoder: bool = True) -> Any:
         message = empty(types, "shopfloor_msgs/msg/RejectCommand")
-        message.part_id, message.action, message.by_encoder = "p", action, True
+        message.part_id, message.action, message.by_encoder = "p", action, by_encoder
         message.encoder_open, message.encoder_close = opens, opens + 60
+        message.window_open.sec = stamp_s
         return message
 
     topic = "/cell/parts/reject"
     assert run([command(1000)], [command(1001)], topic).is_equal
     assert len(run([command(1000)], [command(1002)], topic).differences) == 2
     assert [d.field for d in run([command(1)], [command(1, 2)], topic).differences] == ["action"]
+    assert run([command(1, stamp_s=5)], [command(1, stamp_s=6)], topic).is_equal, "a forecast"
+    found = run([command(0, 1, 5, False)], [command(0, 1, 6, False)], topic)
+    assert [d.field for d in found.differences] == ["window_open"]
 
 
 def test_missing_extra_and_double_messages_are_differences(types: Any) -> None:

@@ -159,6 +159,9 @@ def _unequal(rule: Rule, one: Any, other: Any) -> list[tuple[str, Value | None, 
         if rule.labelled is not None:
             _order_by_label(message, *rule.labelled)
     left = (*OF_THE_RUN, *OF_THE_TIME, *rule.ignored)
+    flag, names = rule.ignored_where
+    if flag and _get(one, flag) and _get(other, flag):
+        left += names
     before = {exact: (path, value) for path, exact, value in flatten(one)}
     now = {exact: (path, value) for path, exact, value in flatten(other)}
     found: list[tuple[str, Value | None, Value | None]] = []
