@@ -58,6 +58,9 @@ def test_the_parts_of_a_line_are_refined_by_the_second_tier(
     folder.mkdir()
     for name, value in (("good", 100), ("fail", 255), ("bad", 190), ("fine", 170)):
         cv2.imwrite(str(folder / f"{name}.png"), picture((1, 1, 2, value)))
+    # One place more than the inspector sends crops of a frame.
+    places = picture(*[(x, y, 2, 170) for x, y in ((0, 0), (2, 0), (1, 1), (3, 1), (1, 2))])
+    cv2.imwrite(str(folder / "many.png"), places)
     verdicts = graph.collect("part_verdict")
     results = graph.collect("inspection_result")
     details = graph.collect("detail_result")
@@ -91,7 +94,7 @@ def test_the_parts_of_a_line_are_refined_by_the_second_tier(
         lambda: graph.node.count_subscribers("/camera/frame_info") >= 2, "the gate's subscription"
     )
     assert graph.change("/camera", ACTIVATE)
-    graph.until(lambda: len(infos) == 4, "four frames")
+    graph.until(lambda: len(infos) == 5, "five frames")
 
     def final(part: str) -> Any:
         found = [v for v in verdicts if v.part_id == part]
@@ -115,8 +118,21 @@ def test_the_parts_of_a_line_are_refined_by_the_second_tier(
     assert {p.model for p in tiers.values()} == {"tiny"}
     assert {p.node for p in tiers.values()} == {"/inspector", DETAIL}
 
+    graph.until(lambda: sum(r.part_id == "many" for r in details) == 4, "what was sent of many")
+    assert [(c.crop_index, c.crop_count) for c in crops if c.part_id == "many"] == [
+        (0, 5), (1, 5), (2, 5), (3, 5),
+    ]  # fmt: skip
+    cleared = {r.outcome for r in details if r.part_id == "many"}
+    assert cleared == {DetailResult.OUTCOME_NO_DEFECT}
+    for name, value in (("deadline_ms", 1.0), ("detail_deadline_ms", 2.0)):
+        assert graph.set("/quality_gate", name, value) == (True, "")
+    graph.until(lambda: final("many"), "the verdict on many")
+    assert (final("many").verdict, final("many").timing) == (
+        PartVerdict.VERDICT_REVIEW, PartVerdict.TIMING_MISSING,
+    )  # fmt: skip
+
     by_part = {r.part_id: r for r in details}
-    assert {c.part_id for c in crops} == {"fail", "bad", "fine"} == set(by_part)
+    assert {c.part_id for c in crops} == {"fail", "bad", "fine", "many"} == set(by_part)
     bad = by_part["bad"]
     assert bad.outcome == DetailResult.OUTCOME_DEFECT and bad.class_names[0] == "red"
     box = bad.detection

@@ -171,6 +171,19 @@ def test_a_suspect_part_is_reviewed_now_and_cleared_by_the_last_crop() -> None:
     assert parts.expire(5000 * MS) == []
 
 
+def test_a_suspect_place_that_nobody_looked_at_keeps_the_part_from_passing() -> None:
+    parts = two_tiers()
+    parts.add("p", says("top", Finding.SUSPECT), 0, 0)
+    for index in range(4):
+        assert parts.add_detail("p", answer(Examined.NO_DEFECT, index, 5), 0, MS) == []
+    (last,) = parts.expire(3001 * MS)
+    assert (last.verdict, last.stage, last.timing) == (
+        Verdict.REVIEW, Stage.FINAL, Timing.MISSING,
+    )  # fmt: skip
+    assert last.awaited == (("top", 1),)
+    assert last.reasons[0].endswith("detail MISSING by the deadline: answered 4 of 5 crops")
+
+
 @pytest.mark.parametrize(
     ("mm", "scrap_from_mm", "refinement"),
     [

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shopfloor.inspection.detections import Detections
+from shopfloor.inspection.metrics import iou_matrix
 from shopfloor.ros.images import encode_jpeg
 
 Image = npt.NDArray[np.uint8]
@@ -16,12 +17,19 @@ Image = npt.NDArray[np.uint8]
 BOX_SHARE = 1.5
 """A box that is large for the crop still has a quarter of its own size around it."""
 
+MAX_PLACES = 64
+"""A message can announce so many; a frame sends fewer, so that one of more is never cleared."""
+
+SAME_IOU = 0.5
+"""Boxes of one frame, of different classes, that overlap by this much are one place."""
+
 _QUALITY_STEP, _QUALITY_MIN = 15, 40
 
 
 @dataclass(frozen=True, slots=True)
 class CropLimits:
-    """side_px: of the square around a box. max_crops: a frame sends at most so many, the best.
+    """side_px: of the square around a box. max_crops: a frame sends at most so many, the best;
+    below MAX_PLACES.
 
     max_side_px: a larger picture is scaled down. max_bytes: a larger JPEG is made again with less
     quality, then smaller. quality: of the first try, 1-100.
@@ -50,17 +58,39 @@ class Crop:
     jpeg: bytes
 
 
+def places(found: Detections, floor: float) -> list[int]:
+    """Rows of the detections that each show another place, from `floor` up, best first."""
+    rows = np.flatnonzero(found.scores >= floor)
+    overlaps = iou_matrix(found.xyxy[rows], found.xyxy[rows])
+    kept: list[int] = []
+    for index in range(len(rows)):
+        # Suppression is by class: one spot may come as several.
+        if not (overlaps[index, kept] >= SAME_IOU).any():
+            kept.append(index)
+    return [int(rows[index]) for index in kept]
+
+
+def announced(found: Detections, floor: float, max_detections: int) -> int:
+    """How many crops of a frame have to be answered before it is cleared, 1 to MAX_PLACES.
+
+    All of its places, also those that are not sent, and one more where `max_detections` may have
+    cut some off: a place that nobody looks at keeps its part from passing.
+    """
+    cut_off = int((found.scores >= floor).sum()) >= max_detections
+    return min(max(len(places(found, floor)) + cut_off, 1), MAX_PLACES)
+
+
 def cut_crops(image: Image, found: Detections, floor: float, limits: CropLimits) -> list[Crop]:
-    """A crop for each detection from `floor` up, best first; the whole image where there is none.
+    """A crop for each place from `floor` up, best first; the whole image where there is none.
 
     image: H x W (grey) or H x W x 3 (BGR) uint8. Raises ImageError where JPEG fails.
     """
     height, width = image.shape[:2]
-    rows = np.flatnonzero(found.scores >= floor)[: limits.max_crops]
-    if not len(rows):
+    rows = places(found, floor)[: limits.max_crops]
+    if not rows:
         return [Crop(0, 0, width, height, 0.0, None, _jpeg(image, limits))]
     crops = []
-    for row in rows.tolist():
+    for row in rows:
         box = found.xyxy[row]
         longer = float(max(box[2] - box[0], box[3] - box[1]))
         side = max(limits.side_px, round(longer * BOX_SHARE))

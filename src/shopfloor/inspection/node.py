@@ -261,6 +261,7 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
             "board_celsius": rungs.board_celsius,
             "road": self._frames.road if self._frames is not None else "none",
             "crops sent": self._crops.sent,
+            "crops not sent": self._crops.not_sent,
             **counters.values(),
         }
         if not self.is_active:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rclpy.time import Time
 from shopfloor_msgs.msg import InspectionResult
 
-from shopfloor.inspection.crops import Crop, CropLimits, cut_crops
+from shopfloor.inspection.crops import Crop, CropLimits, announced, cut_crops
 from shopfloor.inspection.detail_messages import suspect_crop
 from shopfloor.inspection.parameters import InspectorParameters
 from shopfloor.inspection.pipeline import InspectionOutcome
@@ -39,7 +39,7 @@ class CropSender:
             max_bytes=params.crop_max_kb * 1024,
             quality=params.crop_jpeg_quality,
         )
-        self.sent = 0
+        self.sent = self.not_sent = 0
         if self._verdicts:
             self._crops = node.publisher("suspect_crop")
             self._worker = node.worker("crops", self._cut, self._send)
@@ -63,10 +63,13 @@ class CropSender:
         if done.result is None:
             self._node.fault("crops", f"{type(done.error).__name__}: {done.error}")
             return
-        params, result = self._node.params, done.item.result
+        params, result, outcome = self._node.params, done.item.result, done.item.outcome
         exposed_ns = int(Time.from_msg(result.header.stamp).nanoseconds)
+        assert outcome.criteria is not None
+        count = announced(outcome.detections, outcome.criteria.floor, params.max_detections)
+        self.not_sent += count - len(done.result)
         for index, crop in enumerate(done.result):
-            message = suspect_crop(crop, index, len(done.result), result, params.pixel_size_mm)
+            message = suspect_crop(crop, index, count, result, params.pixel_size_mm)
             if params.detail_deadline_s:
                 deadline_ns = exposed_ns + int(params.detail_deadline_s * 1e9)
                 message.deadline = self._node.stamp(deadline_ns)

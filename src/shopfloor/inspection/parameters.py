@@ -145,7 +145,12 @@ class InspectorParameters(CommandParameters):
     crop_max_kb: int = param(
         256, "A larger JPEG is made again, with less quality or smaller.", unit="kB", ge=4, le=8192
     )
-    crop_max_count: int = param(4, "At most so many crops of a frame, the best.", ge=1, le=64)
+    crop_max_count: int = param(
+        4,
+        "At most so many crops of a frame, the best; one with more suspect places is not cleared.",
+        ge=1,
+        le=63,
+    )
     crop_jpeg_quality: int = param(92, "Quality of a crop's JPEG.", ge=1, le=100)
     detail_deadline_s: float = param(
         3.0,

@@ -163,11 +163,10 @@ class Part(Generic[E]):
     @property
     def awaited(self) -> tuple[tuple[str, int], ...]:
         """Suspect frames of which not every crop is answered."""
-        answers: dict[tuple[str, int], list[int]] = {}
-        for detail in self.details.values():
-            answers.setdefault(detail.frame, []).append(detail.count)
-        return tuple(
-            frame
-            for frame in sorted(self.suspects)
-            if len(answers.get(frame, ())) < max(answers.get(frame, [1]))
-        )
+        answers = ((frame, self.answers(frame)) for frame in sorted(self.suspects))
+        return tuple(frame for frame, (answered, count) in answers if answered < count)
+
+    def answers(self, frame: tuple[str, int]) -> tuple[int, int]:
+        """How many crops of the frame are answered, and of how many, as far as that is known."""
+        counts = [detail.count for detail in self.details.values() if detail.frame == frame]
+        return len(counts), max(counts, default=1)

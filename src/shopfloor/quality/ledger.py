@@ -271,7 +271,11 @@ class PartLedger(Generic[E]):
         if waits and not final:
             stage = Stage.INITIAL if before is None else Stage.REFINED
         if awaited and not waits:
-            gaps = tuple(f"{c} frame {n}: detail MISSING by the deadline" for c, n in awaited)
+            gaps = tuple(
+                f"{camera} frame {sequence}: detail MISSING by the deadline: answered "
+                "{} of {} crops".format(*part.answers((camera, sequence)))
+                for camera, sequence in awaited
+            )
             reasons = (*reasons, *gaps) if verdict is Verdict.FAIL else (*gaps, *reasons)
         timings = [Timing.UNKNOWN, *(e.timing for e in evidence), *(d.timing for d in details)]
         if part.missing or part.torn or (awaited and not waits):
