@@ -13,8 +13,10 @@ import pytest
 from tiny_model import build_onnx, picture, write_package
 
 from shopfloor.inspection import parity
+from shopfloor.inspection.engine_bench import Bench, Candidate
 from shopfloor.inspection.engines import Engine, EngineError, EngineInfo, EngineOptions, load_engine
 from shopfloor.inspection.model import ModelPackage, load_model_package
+from shopfloor.ros.paths import models_folder
 
 Floats = npt.NDArray[np.float32]
 
@@ -108,6 +110,52 @@ def test_an_engine_that_differs_is_refused_and_closed(
     with pytest.raises(EngineError, match=f"tiny/1: altered in float32 .*{complaint}"):
         parity.open_engine("altered", package, EngineOptions())
     assert engine.closed
+
+
+def _silent(output: Floats) -> None:
+    output[:] = 0.0
+
+
+def test_an_engine_that_sees_nothing_is_refused_at_any_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = load_model_package(write_package(tmp_path))
+    pictures = tmp_path / "parity"
+    pictures.mkdir()
+    # 0.35: suspect from 0.3, and less than int8 may be off by.
+    cv2.imwrite(str(pictures / "1.png"), picture((1, 0, 0, 173)))
+    altered(package, monkeypatch, _silent, "int8")
+    with pytest.raises(EngineError, match=r"a box overlaps by 0\.000 only"):
+        parity.open_engine("altered", package, EngineOptions())
+    cv2.imwrite(str(pictures / "1.png"), picture((1, 0, 0, 150)))
+    engine = altered(package, monkeypatch, lambda output: None, "int8")
+    with pytest.raises(EngineError, match=r"nothing from 0\.3 up in the 1 pictures, .*/parity"):
+        parity.open_engine("altered", package, EngineOptions())
+    assert engine.closed
+    assert parity.open_engine("onnxruntime", package, EngineOptions())
+
+
+def test_the_reference_is_timed_also_where_pictures_show_nothing(tmp_path: Path) -> None:
+    package = load_model_package(write_package(tmp_path))
+    (tmp_path / "parity").mkdir()
+    cv2.imwrite(str(tmp_path / "parity" / "1.png"), picture((1, 0, 0, 150)))
+    bench = Bench(package, seconds=0.0)
+    assert bench.measure(Candidate("onnxruntime", "float32", 1)).complaint == ""
+    assert "tell nothing" in bench.measure(Candidate("openvino", "float32", 1)).complaint
+
+
+SHIPPED = sorted(path.parent for path in models_folder().glob("*/*/model.yaml"))
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda path: path.parent.name)
+def test_the_pictures_of_every_shipped_package_have_something_to_compare(folder: Path) -> None:
+    package = load_model_package(folder)
+    inputs = parity.batches(package, parity.parity_pictures(package))
+    assert 2 <= len(inputs) <= 4
+    engine = load_engine("onnxruntime", package, EngineOptions())
+    reference = parity.reference_outputs(package, inputs)
+    found = parity.check_parity(package, engine, reference, inputs, parity.TOLERANCES["float32"])
+    assert found.complaint == "" and found.candidates >= 4
 
 
 def test_less_precision_may_differ_by_more(

@@ -19,6 +19,7 @@ from shopfloor.inspection.engines import (
 )
 from shopfloor.inspection.model import ModelPackage
 from shopfloor.inspection.parity import (
+    REFERENCE,
     TOLERANCES,
     Parity,
     batches,
@@ -106,8 +107,15 @@ class Bench:
         info = engine.describe().name
         parity: Parity | None = None
         try:
-            tolerance = TOLERANCES[engine.describe().precision]
-            parity = check_parity(self._package, engine, self._reference, self._inputs, tolerance)
+            precision = engine.describe().precision
+            parity = check_parity(
+                self._package,
+                engine,
+                self._reference,
+                self._inputs,
+                TOLERANCES[precision],
+                is_reference=(candidate.engine, precision) == (REFERENCE, "float32"),
+            )
             times_ms = tuple(1e3 * t for t in self._time(engine.infer))
         except EngineError as error:
             return Measured(candidate, info, parity, (), str(error))

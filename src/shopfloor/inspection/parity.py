@@ -92,8 +92,12 @@ def check_parity(
     reference: Sequence[Floats],
     inputs: Sequence[Floats],
     tolerance: Tolerance,
+    is_reference: bool = False,
 ) -> Parity:
-    """Compare `engine` on `inputs` with the `reference` outputs; raises EngineError."""
+    """Compare `engine` on `inputs` with the `reference` outputs; raises EngineError.
+
+    is_reference: it agrees with itself also where the pictures show nothing to compare.
+    """
     decoder = YoloDecoder(package.output, score_floor=0.0, nms_iou=1.0)
     worst_score, worst_iou, count = 0.0, 1.0, 0
     for batch, expected in zip(inputs, reference, strict=True):
@@ -108,7 +112,14 @@ def check_parity(
         worst_iou = min(worst_iou, float(overlaps.min(initial=1.0)))
         count += int(shown.sum())
     complaint = ""
-    if not worst_score <= tolerance.score:
+    if not count and not is_reference:
+        # An engine that answers nothing at all would pass on them.
+        complaint = (
+            f"the reference finds nothing from {package.thresholds.suspect:g} up in the "
+            f"{len(inputs)} pictures, so they tell nothing; put some with defects into "
+            f"{package.path.parent / FOLDER}"
+        )
+    elif not worst_score <= tolerance.score:
         complaint = f"a score is off by {worst_score:.4f}; allowed: {tolerance.score:g}"
     elif not worst_iou >= tolerance.iou:
         complaint = f"a box overlaps by {worst_iou:.3f} only; allowed: {tolerance.iou:g}"
@@ -141,7 +152,7 @@ def open_engine(name: str, package: ModelPackage, options: EngineOptions) -> Eng
         if found.complaint:
             raise EngineError(
                 f"{package.name}/{package.version}: {engine.describe().name} in {precision} "
-                f"differs from the reference: {found.complaint}; it will not serve"
+                f"does not agree with the reference: {found.complaint}; it will not serve"
             )
     except BaseException:
         engine.close()
