@@ -224,8 +224,11 @@ def test_the_first_frames_wait_for_who_listens(graph: Graph, tmp_path: Path) -> 
     for n in range(12):
         cv2.imwrite(str(folder / f"p{n}.png"), np.full((8, 8), n, np.uint8))
     infos = graph.collect("frame_info", camera="camera")
-    camera(graph, source="folder", address=folder, listener_wait_s=30.0)
+    template = "belt-{series}-{frame:03d}"
+    camera(graph, source="folder", address=folder, listener_wait_s=30.0, part_template=template)
     graph.until(lambda: len(infos) == 12, "every picture's info, from the first on")
+    assert [i.part_id[-4:] for i in infos] == [f"-{n:03d}" for n in range(1, 13)]
+    assert len({i.part_id[:-4] for i in infos}) == 1
 
 
 def test_a_sensor_that_freezes_is_seen_though_its_counters_run_on(graph: Graph) -> None:

@@ -52,9 +52,24 @@ def test_a_camera_that_runs_free_names_no_parts() -> None:
     assert numbers.part_id(1, 1) == "1"
 
 
+def test_frames_are_counted_where_each_is_a_part() -> None:
+    numbers = PartNumbers("{series}/{frame:03d}", lambda: 0.0)
+    assert numbers.counts_frames and not PartNumbers("{trigger}").counts_frames
+    ids = [numbers.part_id(n, opening) for n, opening in ((1, 1), (3, 1), (4, 2), (1, 2))]
+    assert [text.split("/")[1] for text in ids] == ["001", "003", "004", "001"]
+    assert len(set(ids)) == 4, "opened anew, or counted anew: parts may have passed"
+
+
 @pytest.mark.parametrize(
     ("template", "says"),
-    [("belt1", "has no {trigger}"), ("{part}", "'part'"), ("{trigger:q}", "format"), ("{", "{")],
+    [
+        ("belt1", "has no {trigger}"),
+        ("{part}", "'part'"),
+        ("{trigger:q}", "format"),
+        ("{", "{"),
+        ("{frame}", "has no {series}"),
+        ("{series}{frame}{trigger}", "has {trigger} and {frame}"),
+    ],
 )
 def test_a_template_that_cannot_work_is_refused(template: str, says: str) -> None:
     with pytest.raises(ValueError, match=r"allowed: \{trigger\}") as error:

@@ -185,6 +185,17 @@ def test_a_camera_that_is_none_is_noted(tmp_path: Path) -> None:
     assert "inspector: reads /line_1/eyes/frame_info, which no node of this file" in notes
 
 
+def test_a_gate_whose_camera_names_no_parts_is_refused(tmp_path: Path) -> None:
+    v4l2 = ("source: simulated,", "source: v4l2, address: /dev/video0,")
+    text = refusal(plant_of(tmp_path, v4l2))
+    where = r"plant\.yaml:15: cells\.line_1\.nodes\.gate\.parameters\.cameras: 'line_1/eye': "
+    assert re.search(where + "source v4l2 .* names no parts; allowed: genicam with trigger", text)
+    named = "source: v4l2, address: /dev/video0, part_template: 'p{series}-{frame}',"
+    check_plant(plant_of(tmp_path, ("source: simulated,", named)))
+    # Without a gate nobody asks for parts.
+    check_plant(plant_of(tmp_path, v4l2, ("{cameras: [eye]}", "{cameras: [other]}")))
+
+
 def test_the_table_connects_and_the_data_are_those_of_rclpy() -> None:
     for row in INTERFACES:
         assert incompatibility(offered(row.qos), requested(row.qos)) == "", row.key

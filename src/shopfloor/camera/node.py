@@ -150,7 +150,8 @@ class CameraNode(ShopfloorNode[CameraParameters]):
     def _part_id(self, of: Grab | BadFrame) -> str:
         if self._numbers is None or self._loop is None:
             return bounded_part_id(of.part_id)
-        return bounded_part_id(self._numbers.part_id(of.trigger, self._loop.openings))
+        number = of.sequence if self._numbers.counts_frames else of.trigger
+        return bounded_part_id(self._numbers.part_id(number, self._loop.openings))
 
     def _publish(self, frame: Frame, grab: Grab | None) -> None:
         frames, loop = self._frames, self._loop

@@ -9,6 +9,9 @@ from shopfloor.ros.parameters import BaseParameters, ParameterProblem, param
 SOURCES = ("folder", "video", "bag", "v4l2", "rtsp", "gstreamer", "genicam", "simulated")
 TRIGGERS = ("free_run", "software", "line")
 
+_NAME_PARTS = ("folder", "bag", "simulated")
+"""Sources whose frames tell which part they show."""
+
 _TAKEN_BY = {
     "topic": ("bag",),
     "loop": ("folder", "video", "bag"),
@@ -87,7 +90,8 @@ class CameraParameters(BaseParameters):
     part_template: str = param(
         "",
         "Part id from the trigger's count, for example belt1-{series}-{trigger:06d}; {series} is "
-        "the UTC time at which the count began. Empty: the part that the source names.",
+        "the UTC time at which the count began. Where each frame is one part, {frame} takes the "
+        "frame's count. Empty: the part that the source names.",
     )
     calibration: str = param(
         "", "YAML file of camera_calibration to publish as camera_info; empty: none."
@@ -121,6 +125,27 @@ class CameraParameters(BaseParameters):
         le=60.0,
     )
     jpeg_quality: int = param(90, "Quality of the compressed frames.", ge=1, le=100)
+
+    @property
+    def counts_triggers(self) -> bool:
+        """Whether frames come with the count of a trigger."""
+        return self.source == "simulated" or (
+            self.source == "genicam" and self.trigger != "free_run"
+        )
+
+    @property
+    def nameless(self) -> str:
+        """Why no frame names a part, with what is allowed; empty where frames do."""
+        counted = self.counts_triggers or "{frame" in self.part_template
+        named = counted if self.part_template else self.source in _NAME_PARTS
+        if named:
+            return ""
+        return (
+            f"source {self.source} with trigger {self.trigger} and part_template "
+            f"{self.part_template!r} names no parts; allowed: genicam with trigger line or "
+            "software and {trigger} in part_template; any source with {series} and {frame} in it, "
+            f"where each frame is one part; without part_template {', '.join(_NAME_PARTS)}"
+        )
 
     def problems(self) -> list[ParameterProblem]:
         """Wishes that this source has no way to fulfil."""

@@ -16,11 +16,7 @@ from shopfloor.camera.video import VideoSource
 def make_source(parameters: CameraParameters) -> Source:
     """A closed source; raises SourceError when the parameters could never open one."""
     p = parameters
-    counts_triggers = p.source == "simulated" or (p.source, p.trigger) in (
-        ("genicam", "line"),
-        ("genicam", "software"),
-    )
-    if p.part_template and not counts_triggers:
+    if "{trigger" in p.part_template and not p.counts_triggers:
         raise SourceError(
             Cause.CONFIGURATION,
             f"'part_template' needs a camera that counts triggers, not source {p.source} with "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from shopfloor.plant.discovery import discovery_problems
 from shopfloor.plant.endpoints import Endpoint, endpoints
 from shopfloor.plant.links import Link, link_problems, links
+from shopfloor.plant.part_names import part_name_problems
 from shopfloor.plant.placement import ANY_HOST, need_problems, placement_problems, select
 from shopfloor.plant.plant_file import Plant
 from shopfloor.plant.problems import PlantError, Problem
@@ -35,6 +36,7 @@ def check_plant(plant: Plant, host: str = ANY_HOST) -> Report:
         *connection_problems(plant, ends),
         *link_problems(plant, rows),
         *discovery_problems(plant),
+        *part_name_problems(plant),
     ]
     if problems:
         raise PlantError(problems)
