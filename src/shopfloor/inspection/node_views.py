@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,9 @@ from shopfloor.ros.node import ShopfloorNode
 from shopfloor.ros.worker import Done
 
 Image = npt.NDArray[np.uint8]
+
+KEPT_FAILS = 4
+"""FAILs that wait for their score map; each holds its frame's memory."""
 
 
 @dataclass(frozen=True)
@@ -55,42 +59,52 @@ class Views:
         }  # fmt: skip
         if has_vision_msgs():
             self._publishers["detections_2d"] = node.publisher("detections_2d", inspector=name)
+        self._fails: deque[Shown] = deque(maxlen=KEPT_FAILS)
         self._worker = node.worker("views", self._draw, self._drawn)
 
     def show(self, shown: Shown) -> None:
-        """Draw it on the worker if someone looks; the newest wins."""
-        if shown.outcome.image is not None and any(map(self._wanted, self._publishers)):
-            self._worker.put(shown)
+        """Draw it on the worker if someone looks; the newest wins, but for score maps of FAILs."""
+        if shown.outcome.image is None or not any(map(self._wanted, self._publishers)):
+            return
+        if shown.outcome.decision.verdict is Verdict.FAIL and self._maps_wanted():
+            if len(self._fails) == KEPT_FAILS:
+                self._node.fault("score map left out", f"{KEPT_FAILS} later FAILs wait for theirs")
+            self._fails.append(shown)  # the oldest gives way
+        self._worker.put(shown)
+
+    def _maps_wanted(self) -> bool:
+        return self._wanted("score_map") or self._wanted("score_map_compressed")
 
     def _wanted(self, key: str) -> bool:
         publisher = self._publishers.get(key)
         return publisher is not None and bool(publisher.get_subscription_count())
 
     def _draw(self, shown: Shown) -> None:
+        while self._fails:
+            self._draw_score_map(self._fails.popleft())
         outcome, package = shown.outcome, shown.package
         classes, seen = package.classes, outcome.detections.above(shown.floor)
-        header = Header(stamp=self._node.stamp(shown.frame.stamp_ns), frame_id=shown.frame.camera)
+        header = self._header(shown)
         if self._wanted("annotated") or self._wanted("annotated_compressed"):
             assert outcome.image is not None
             self._publish("annotated", self._banner(shown, outcome.image, seen), shown, header)
-        if outcome.decision.verdict is Verdict.FAIL and (
-            self._wanted("score_map") or self._wanted("score_map_compressed")
-        ):
-            self._draw_score_map(shown, header)
         if self._wanted("markers"):
             array = markers(seen, classes, header, self._pixel_size_mm)
             self._publishers["markers"].publish(array)
         if self._wanted("detections_2d"):
             self._publishers["detections_2d"].publish(detections_2d(seen, classes, header))
 
-    def _draw_score_map(self, shown: Shown, header: Header) -> None:
+    def _header(self, shown: Shown) -> Header:
+        return Header(stamp=self._node.stamp(shown.frame.stamp_ns), frame_id=shown.frame.camera)
+
+    def _draw_score_map(self, shown: Shown) -> None:
         outcome = shown.outcome
         if outcome.image is None or outcome.output is None or outcome.geometry is None:
             return
         heat = score_map(outcome.output, shown.package.output)
         picture = overlay(outcome.image, heat, outcome.geometry)
         banner = self._banner(shown, picture, Detections.empty())
-        self._publish("score_map", banner, shown, header)
+        self._publish("score_map", banner, shown, self._header(shown))
 
     def _banner(self, shown: Shown, picture: Image, seen: Detections) -> Image:
         package, rung = shown.package, shown.rung
