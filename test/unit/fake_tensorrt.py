@@ -127,22 +127,21 @@ class _Context:
 class _Engine:
     """input_shape, output_shape: -1 where decided later. answer: what the model computes."""
 
-    num_io_tensors = 2
-
     def __init__(self, fake: Any) -> None:
         self._fake = fake
+        self.num_io_tensors = 2 + len(fake.more_outputs)
         self.output_shape = fake.output_shape
         self.answer = fake.answer
         self.cuda = lambda: fake.cuda
 
     def get_tensor_name(self, index: int) -> str:
-        return ("output", "images")[index]
+        return ("output", "images", *self._fake.more_outputs)[index]
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return self._fake.input_shape if name == "images" else self.output_shape
 
     def get_tensor_dtype(self, name: str) -> str:
-        return "FLOAT"
+        return self._fake.more_outputs.get(name, "FLOAT")  # type: ignore[no-any-return]
 
     def get_tensor_mode(self, name: str) -> str:
         return "INPUT" if name == "images" else "OUTPUT"
@@ -167,8 +166,9 @@ def fake_tensorrt(
     module.ILogger = _Log
     module.BuilderFlag = SimpleNamespace(FP16=0, INT8=1, TF32=2)
     module.TensorIOMode = SimpleNamespace(INPUT="INPUT", OUTPUT="OUTPUT")
-    module.nptype = lambda dtype: {"FLOAT": np.float32}[dtype]
+    module.nptype = lambda dtype: {"FLOAT": np.float32, "INT64": np.int64}[dtype]
     module.input_shape, module.output_shape, module.answer = input_shape, output_shape, answer
+    module.more_outputs = {}
     module.has_context = True
     module.cuda = None
 

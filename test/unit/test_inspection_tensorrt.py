@@ -127,6 +127,11 @@ def test_what_can_be_wrong_when_it_is_loaded(package: ModelPackage, fake: Any) -
     fake.output_shape = (1, 252, 7)
     with pytest.raises(EngineError, match=r"output tensor 'output' has shape \[1, 252, 7\]"):
         load(package)
+    fake.output_shape = (1, 252, 8)
+    fake.more_outputs = {"classes": "INT64"}  # would overflow a buffer of float32
+    with pytest.raises(EngineError, match=r"output tensor 'classes' is int64; allowed: float32"):
+        load(package)
+    assert fake.cuda.closed
     put_plan(package, sys.modules[ENGINE], b"a damaged plan")
     with pytest.raises(EngineError, match="TensorRT can't load it: the plan's magic is wrong"):
         load(package)

@@ -116,6 +116,11 @@ class Session:
             raise EngineError(f"{path}: TensorRT can't load it: {self._log.reason()}")
         inputs, outputs = tensors(self._engine)
         check_tensors(package, inputs, outputs)
+        for output in outputs:
+            if output.dtype != "float32":  # buffers are of float32: a wider one would overflow its
+                raise EngineError(
+                    f"{path}: output tensor '{output.name}' is {output.dtype}; allowed: float32"
+                )
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise EngineError(f"{path}: no room for its context: {self._log.reason()}")
