@@ -1,10 +1,11 @@
 """Training and evaluation images, held in memory: DeepPCB, NEU-DET and the simulator's parts.
 
-No picture of a held-out set is ever trained on, and neither is a near-copy of one:
+No picture of a held-out set is ever trained on. What near-copies of one may be is said here:
 
 - DeepPCB (Tang et al. 2019, MIT) names its pairs BOARDnnn: the first five digits are one board
   design. Every tenth pair of each board is held out, both pictures together. They show new parts
-  of known designs, as a random split by image does.
+  of known designs, as DeepPCB's own random split does: other pictures of the same place of the
+  same design are trained on.
 - NEU-DET (Northeastern University, China) numbers the pictures of each class, and neighbours often
   are overlapping windows of one strip. Whole blocks of numbers are held out, with a guard of
   unused pictures on both sides.
