@@ -231,6 +231,16 @@ def test_a_gpu_that_is_required_by_name_is_one_zone(tmp_path: Path, driver: Path
     assert (zone.sensor.name, zone.fault) == ("NVIDIA L4 0", Fault.NONE)
 
 
+def test_parameters_know_gpus_by_name(tmp_path: Path, driver: Path) -> None:
+    display, card = Gpu("NVIDIA T400", clock_mhz=200.0), Gpu(clock_mhz=1900.0)
+    limits = [("NVIDIA L4 *", 80.0)]
+    sensors = Sensors(tmp_path / "sys", ignore=("*T400*",), limits=limits)
+    nvml = opened(driver, display, card)
+    seen = Observer(sensors, Board(tmp_path), nvml, TrustSettings()).observe(0.0)
+    assert [(z.sensor.name, z.sensor.limit_celsius) for z in seen.zones] == [("NVIDIA L4 1", 80.0)]
+    assert seen.board.gpu_clock_fraction == 0.95
+
+
 def test_gpus_come_before_the_many_sensors_of_a_server(tmp_path: Path, driver: Path) -> None:
     folder = tmp_path / "sys/class/hwmon/hwmon0"
     folder.mkdir(parents=True)

@@ -87,8 +87,8 @@ class Sensors:
         """Look for sensors that came, and for known ones that now have another number."""
         zones = self._zones()
         for sensor in (*zones, *self._hwmon({_plain(zone.name) for zone in zones})):
-            if not any(fnmatch.fnmatchcase(sensor.name, p) for p in self._ignore):
-                self._found[sensor.name] = self._limited(sensor)
+            if not self.ignores(sensor.name):
+                self._found[sensor.name] = self.limited(sensor)
         # Anew each time: a sensor that is gone must not count as one that has a limit of its own.
         found = self._found.values()
         none_has = all(math.isnan(sensor.limit_celsius) for sensor in found)
@@ -98,6 +98,17 @@ class Sensors:
     def read(self) -> list[Reading]:
         """One reading of each sensor, in the order of `sensors`."""
         return [_read(sensor) for sensor in self._sensors]
+
+    def ignores(self, name: str) -> bool:
+        """Whether a sensor of this name is left out, also one of another source."""
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self._ignore)
+
+    def limited(self, sensor: Sensor) -> Sensor:
+        """The sensor, also one of another source, with the limit that was set for its name."""
+        for pattern, celsius in self._limits:
+            if fnmatch.fnmatchcase(sensor.name, pattern):
+                return replace(sensor, limit_celsius=celsius)
+        return sensor
 
     def _zones(self) -> list[Sensor]:
         found: list[Sensor] = []
@@ -129,12 +140,6 @@ class Sensors:
                 fault_path = str(fault) if fault.exists() else ""
                 found.append(Sensor(name, source, str(path), limit, critical, fault_path))
         return _unique(found)
-
-    def _limited(self, sensor: Sensor) -> Sensor:
-        for pattern, celsius in self._limits:
-            if fnmatch.fnmatchcase(sensor.name, pattern):
-                return replace(sensor, limit_celsius=celsius)
-        return sensor
 
 
 def parse_limit(text: str) -> tuple[str, float]:

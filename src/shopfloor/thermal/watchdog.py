@@ -151,9 +151,13 @@ class Observer:
             self._board.discover()
             if self._nvml is not None:
                 self._nvml.discover()
-        gpus = self._nvml.read() if self._nvml is not None else []
+        found = self._nvml.read() if self._nvml is not None else []
+        gpus = [gpu for gpu in found if not self._sensors.ignores(gpu.temperature.sensor.name)]
         # First, as messages hold so many zones; a GPU that is required by name is no second zone.
-        readings = [gpu.temperature for gpu in gpus]
+        readings = [
+            replace(gpu.temperature, sensor=self._sensors.limited(gpu.temperature.sensor))
+            for gpu in gpus
+        ]
         gpu_names = {reading.sensor.name for reading in readings}
         readings += [r for r in self._sensors.read() if r.sensor.name not in gpu_names]
         if now_s - self._board_at_s >= _BOARD_PERIOD_S:
