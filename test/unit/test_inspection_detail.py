@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from tiny_model import build_onnx, picture, write_package
 
-from shopfloor.inspection.crops import CropLimits, cut_crops
+from shopfloor.inspection.crops import MAX_PLACES, CropLimits, announced, cut_crops
 from shopfloor.inspection.detail import Examiner, Outcome, size_of
 from shopfloor.inspection.detail_queue import DetailQueue, WorkTime
 from shopfloor.inspection.detections import Detections
 from shopfloor.inspection.engines import EngineOptions, load_engine
 from shopfloor.inspection.model import load_model_package
-from shopfloor.inspection.pipeline import Inspector
+from shopfloor.inspection.pipeline import InspectionOutcome, Inspector
 from shopfloor.inspection.verdict import Criteria
 from shopfloor.ros.images import decode
 
 CRITERIA = Criteria(fail=0.6, suspect=0.3)
 BOX = np.array([32, 32, 64, 64], np.float32)
+Image = npt.NDArray[np.uint8]
 
 
 def boxes(*rows: tuple[float, float, float, float, float]) -> Detections:
@@ -65,6 +68,32 @@ def test_without_a_box_the_whole_frame_is_sent_and_grey_stays_readable() -> None
     assert decode(crop.jpeg).shape == (90, 120, 3)
 
 
+def test_a_place_that_is_not_sent_is_announced_all_the_same() -> None:
+    rows = [(i * 50, 5, i * 50 + 20, 30, 0.9 - i / 100) for i in range(5)]
+    found = boxes(*rows, (0, 60, 9, 70, 0.1))
+    assert len(cut_crops(noise(100, 300), found, 0.3, CropLimits())) == 4
+    assert announced(found, 0.3, 100) == 5
+    assert announced(found, 0.875, 100) == 3
+    assert announced(boxes(), 0.3, 100) == 1, "the whole frame"
+    many = boxes(*[(i * 10, 5, i * 10 + 5, 10, 0.9) for i in range(100)])
+    assert announced(many, 0.3, 300) == MAX_PLACES > CropLimits(max_crops=63).max_crops
+
+
+def test_what_the_bound_on_detections_may_have_cut_off_is_announced() -> None:
+    found = boxes(*[(i * 50, 5, i * 50 + 20, 30, 0.9) for i in range(3)])
+    assert announced(found, 0.3, 3) == 4
+    assert announced(found, 0.3, 4) == 3
+    hidden = boxes((0, 5, 20, 30, 0.9), (50, 5, 70, 30, 0.9), (0, 60, 9, 70, 0.1))
+    assert announced(hidden, 0.3, 3) == 2, "those that are cut off are no better than the last"
+
+
+def test_one_spot_of_several_classes_is_one_place() -> None:
+    spot = boxes((100, 100, 140, 140, 0.9), (102, 98, 141, 139, 0.8), (125, 100, 165, 140, 0.7))
+    crops = cut_crops(noise(300, 300), spot, 0.3, CropLimits())
+    assert [crop.detection for crop in crops] == [0, 2]
+    assert announced(spot, 0.3, 100) == 2
+
+
 # Examiner -------------------------------------------------------------------------------------
 
 
@@ -90,14 +119,73 @@ def test_the_mean_over_the_views_decides(tmp_path: Path, value: int, outcome: Ou
 
 def test_only_what_lies_at_the_target_counts(tmp_path: Path) -> None:
     look = examiner(tmp_path / "tiny")
-    elsewhere = picture((3, 2, 0, 255), (1, 1, 2, 140))
+    elsewhere = picture((3, 2, 0, 195), (1, 1, 2, 140))  # suspect, with a crop of its own
     assert look.examine(elsewhere, BOX).outcome is Outcome.NO_DEFECT
-    # A whole frame has no target: the best detection anywhere is looked at.
+    elsewhere = picture((3, 2, 0, 255), (1, 1, 2, 140))
+    found = look.examine(elsewhere, BOX)
+    assert found.outcome is Outcome.UNDECIDED, "a defect, and perhaps nobody else looks at it"
+    assert found.reason == "a defect elsewhere in the crop: blue 1.00 in one view"
+    # A whole frame has no target: what is suspect in it is looked at.
     whole = look.examine(elsewhere, None)
     assert (whole.outcome, int(whole.class_scores.argmax())) == (Outcome.DEFECT, 0)
     np.testing.assert_allclose(whole.box, [96, 64, 128, 96], atol=1e-3)
     clean = look.examine(picture((0, 0, 1, 100)), None)
     assert (clean.outcome, clean.box) == (Outcome.NO_DEFECT, None)
+
+
+@pytest.mark.parametrize(
+    "box", [(32, 32, 64, 36), (0, 0, 120, 90)], ids=["fragment", "much around it"]
+)
+def test_a_box_of_another_extent_is_the_same_place(
+    tmp_path: Path, box: tuple[int, int, int, int]
+) -> None:
+    found = examiner(tmp_path / "tiny").examine(picture((1, 1, 2, 255)), np.array(box, np.float32))
+    assert found.outcome is Outcome.DEFECT
+
+
+def seeing(look: Examiner, change: Callable[[int, Image], Image]) -> list[int]:
+    """Let `change(number of the look, picture)` stand before the model; returns what it counts."""
+    inspect, seen = look.inspector.inspect, []
+
+    def changed(image: Image, encoding: str) -> InspectionOutcome:
+        seen.append(len(seen))
+        return inspect(np.ascontiguousarray(change(seen[-1], image)), encoding)
+
+    look.inspector.inspect = changed  # type: ignore[assignment, method-assign]
+    return seen
+
+
+def test_views_that_disagree_on_the_class_do_not_clear(tmp_path: Path) -> None:
+    look = examiner(tmp_path / "tiny")
+    seeing(look, lambda number, image: image[..., :: -1 if number % 2 else 1])
+    found = look.examine(picture((1, 1, 2, 191)), BOX)  # red 0.5 in two views, blue in the others
+    assert found.class_scores[0] == found.class_scores[2] == pytest.approx(0.248, abs=1e-3)
+    assert found.outcome is Outcome.UNDECIDED and "of no one class" in found.reason
+
+
+def test_every_suspect_place_of_a_whole_frame_is_looked_at(tmp_path: Path) -> None:
+    look = examiner(tmp_path / "tiny")
+    a_and_b, b = picture((0, 0, 0, 203), (3, 2, 1, 198)), picture((3, 2, 1, 198))
+    # A is there at first glance only. The views below are of the whole picture, mirrored or not.
+    flipped = {1: b[:, ::-1], 2: b[::-1], 3: b[::-1, ::-1]}
+    seen = seeing(look, lambda number, image: flipped.get(number, a_and_b))
+    found = look.examine(a_and_b, None)
+    assert found.outcome is Outcome.UNDECIDED and found.reason.startswith("green 0.55")
+    assert len(seen) == look.views, "both places share the views of the whole picture"
+
+
+@pytest.mark.parametrize(("count", "outcome"), [(4, Outcome.NO_DEFECT), (5, Outcome.UNDECIDED)])
+def test_a_whole_frame_of_more_places_than_are_looked_at_is_not_cleared(
+    tmp_path: Path, count: int, outcome: Outcome
+) -> None:
+    look = examiner(tmp_path / "tiny")
+    cells = ((0, 0), (2, 0), (0, 2), (2, 2), (3, 1))
+    busy = picture(*[(x, y, 1, 190) for x, y in cells[:count]])
+    seeing(look, lambda number, image: image if number == 0 else np.zeros_like(image))
+    found = look.examine(busy, None)
+    assert found.outcome is outcome
+    if outcome is Outcome.UNDECIDED:
+        assert found.reason == "5 suspect places, of which 4 were looked at"
 
 
 def test_a_zoom_finds_the_same_place(tmp_path: Path) -> None:

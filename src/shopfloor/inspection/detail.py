@@ -7,12 +7,13 @@ both ways, and the scores are averaged: what was noise in one view is not there 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 
+from shopfloor.inspection.crops import places
 from shopfloor.inspection.detections import Detections
 from shopfloor.inspection.pipeline import Inspector
 from shopfloor.inspection.verdict import Criteria, Reason
@@ -24,6 +25,12 @@ Box = npt.NDArray[np.float32]
 SAME_IOU = 0.2
 """Boxes of two views that overlap by this much mean the same place: small boxes jitter."""
 
+SAME_SHARE = 0.5
+"""So do boxes of which one lies in the other by this share: the edge may box a fragment."""
+
+LOOKS = 4
+"""Places of a whole frame that are looked at; where it shows more, it is not cleared."""
+
 
 class Outcome(Enum):
     """The names are those of DetailResult.OUTCOME_*."""
@@ -32,6 +39,9 @@ class Outcome(Enum):
     NO_DEFECT = "no_defect"
     UNDECIDED = "undecided"
     NOT_EXAMINED = "not_examined"
+
+
+_WORST = (Outcome.DEFECT, Outcome.UNDECIDED, Outcome.NO_DEFECT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,10 +87,20 @@ class _Interrupted(Exception):
     """Somebody waits for the thread to end."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One view: what it shows at the target, and what elsewhere; in pixels of the picture."""
+
+    there: Detections
+    elsewhere: Detections
+
+
 class Examiner:
     """Looks at crops with one model; belongs to one thread.
 
-    criteria: DEFECT from `fail`, NO_DEFECT below `suspect`, by the mean score over the views.
+    criteria: DEFECT where the mean score of a class over the views reaches `fail`. NO_DEFECT where
+        the mean of the best score of any class stays below `suspect`, and no view shows a box from
+        `fail` up elsewhere in the crop. UNDECIDED between.
     zooms: share of the picture's side that a view shows, each 0-1. mirrored: four views of each.
     """
 
@@ -93,6 +113,7 @@ class Examiner:
         self._flips = range(4) if mirrored else range(1)
         self.interrupted = False
         """Set from any thread: no further view is looked at."""
+        self._seen: dict[tuple[int, ...], Detections] = {}
 
     @property
     def views(self) -> int:
@@ -106,33 +127,67 @@ class Examiner:
         the reason.
         """
         timer = StageTimer()
+        self._seen.clear()
         try:
-            with timer.stage("views"):
-                seen = self._see(image, target)
+            if target is None:
+                return self._examine_whole(image, timer)
+            return self._examine_place(image, target, timer)
         except _ModelFault as fault:
             return not_examined(f"no model: {fault}")
         except _Interrupted:
             return not_examined("interrupted: the node was stopped")
+
+    def _examine_whole(self, image: Image, timer: StageTimer) -> Examination:
+        """All places that a first look finds suspect, or its best one; the worst answer counts."""
+        with timer.stage("views"):
+            first = self._look(image, (0, 0), 0)
+        if not len(first):
+            return self._answer([_Look(first, first)], timer)
+        found = places(first, self.criteria.suspect) or [0]
+        worst: Examination | None = None
+        for row in found[:LOOKS]:
+            seen = self._examine_place(image, first.xyxy[row], timer)
+            if worst is None or _WORST.index(seen.outcome) < _WORST.index(worst.outcome):
+                worst = seen
+            if seen.outcome is Outcome.DEFECT:
+                return seen
+        assert worst is not None
+        if worst.outcome is Outcome.NO_DEFECT and len(found) > LOOKS:
+            reason = f"{len(found)} suspect places, of which {LOOKS} were looked at"
+            return replace(worst, outcome=Outcome.UNDECIDED, reason=reason)
+        return worst
+
+    def _examine_place(self, image: Image, target: Box, timer: StageTimer) -> Examination:
+        looks = []
+        with timer.stage("views"):
+            for zoom in self._zooms:
+                view, offset = _view(image, target, zoom)
+                for flip in self._flips:
+                    looks.append(_split(self._look(view, offset, flip), target))
+        return self._answer(looks, timer)
+
+    def _answer(self, looks: list[_Look], timer: StageTimer) -> Examination:
         with timer.stage("decide"):
-            scores, box = _merge(seen, len(self.inspector.package.classes))
-            outcome, reason = self._decide(scores, len(seen))
-        return Examination(outcome, reason, box, scores, timer.stages_ms)
+            there = [look.there for look in looks]
+            scores = _scores(there, len(self.inspector.package.classes))
+            mean = scores.mean(axis=0)
+            outcome, reason = self._decide(
+                mean, float(scores.max(axis=1).mean()), [look.elsewhere for look in looks]
+            )
+            box = _mean_box(there, int(mean.argmax()))
+        return Examination(outcome, reason, box, mean, timer.stages_ms)
 
-    def _see(self, image: Image, target: Box | None) -> list[Detections]:
-        """What each view shows at the target, in pixels of the image."""
-        if target is None:
-            found = self._look(image, 0)
-            if not len(found):
-                return [found]
-            target = found.xyxy[0]
-        seen = []
-        for zoom in self._zooms:
-            view, offset = _view(image, target, zoom)
-            for flip in self._flips:
-                seen.append(_at(_moved(self._look(view, flip), offset), target))
-        return seen
+    def _look(self, view: Image, offset: tuple[int, int], flip: int) -> Detections:
+        """What a mirrored view shows, in pixels of the picture, in which it begins at `offset`.
 
-    def _look(self, image: Image, flip: int) -> Detections:
+        Places of one picture share the views that show all of it.
+        """
+        key = (*offset, *view.shape[:2], flip)
+        if key not in self._seen:
+            self._seen[key] = _moved(self._infer(view, flip), offset)
+        return self._seen[key]
+
+    def _infer(self, image: Image, flip: int) -> Detections:
         """Detections in pixels of the image before it was mirrored."""
         if self.interrupted:
             raise _Interrupted
@@ -149,16 +204,28 @@ class Examiner:
             boxes[:, [1, 3]] = height - boxes[:, [3, 1]]
         return Detections(boxes, found.scores, found.class_ids)
 
-    def _decide(self, scores: npt.NDArray[np.float32], views: int) -> tuple[Outcome, str]:
+    def _decide(
+        self, scores: npt.NDArray[np.float32], any_class: float, elsewhere: list[Detections]
+    ) -> tuple[Outcome, str]:
+        """scores, any_class: means over the views, of each class and of the best in each view."""
+        classes = self.inspector.package.classes
         best = int(scores.argmax())
         score = float(scores[best])
-        name = self.inspector.package.classes[best]
         low, high = self.criteria.suspect, self.criteria.fail
-        mean = f"{name} {score:.2f} in the mean of {max(views, 1)} views"
+        views = f"in the mean of {len(elsewhere)} views"
+        mean = f"{classes[best]} {score:.2f} {views}"
         if score >= high:
             return Outcome.DEFECT, f"{mean}, a defect from {high:.2f}"
         if score >= low:
             return Outcome.UNDECIDED, f"{mean}, between {low:.2f} and {high:.2f}"
+        if any_class >= low:
+            text = f"some defect {any_class:.2f} {views}, of no one class; none below {low:.2f}"
+            return Outcome.UNDECIDED, text
+        other = max(elsewhere, key=lambda found: found.top_score)
+        if len(other) and other.top_score >= high:
+            name = classes[int(other.class_ids[int(other.scores.argmax())])]
+            text = f"a defect elsewhere in the crop: {name} {other.top_score:.2f} in one view"
+            return Outcome.UNDECIDED, text
         return Outcome.NO_DEFECT, f"{mean}, none below {low:.2f}"
 
 
@@ -182,31 +249,34 @@ def _moved(found: Detections, offset: tuple[int, int]) -> Detections:
     return Detections(found.xyxy + shift, found.scores, found.class_ids)
 
 
-def _at(found: Detections, target: Box) -> Detections:
-    """Those at the target's place."""
-    if not len(found):
-        return found
+def _split(found: Detections, target: Box) -> _Look:
+    """What lies at the target's place, and what elsewhere."""
     boxes = found.xyxy
     sides = np.minimum(boxes[:, 2:], target[2:]) - np.maximum(boxes[:, :2], target[:2])
     common = np.clip(sides, 0.0, None).prod(axis=1)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    union = area + float((target[2:] - target[:2]).prod()) - common
-    return found[common >= SAME_IOU * union]
+    whole = float((target[2:] - target[:2]).prod())
+    same = common >= SAME_IOU * (area + whole - common)
+    same |= common >= SAME_SHARE * np.minimum(area, whole)
+    return _Look(found[same], found[~same])
 
 
-def _merge(seen: list[Detections], classes: int) -> tuple[npt.NDArray[np.float32], Box | None]:
-    """Mean score of each class over the views, and the mean box of the best class by score."""
-    scores = np.zeros((max(len(seen), 1), classes), np.float32)
-    for row, found in zip(scores, seen, strict=False):
+def _scores(seen: list[Detections], classes: int) -> npt.NDArray[np.float32]:
+    """Best score (views, classes) at the target; 0 where a view shows none."""
+    scores = np.zeros((len(seen), classes), np.float32)
+    for row, found in zip(scores, seen, strict=True):
         np.maximum.at(row, found.class_ids, found.scores)
-    mean = scores.mean(axis=0)
-    best = int(mean.argmax())
+    return scores
+
+
+def _mean_box(seen: list[Detections], class_id: int) -> Box | None:
+    """The mean over the views of the best box of a class, by score; None where none shows one."""
     boxes, weights = [], []
     for found in seen:
-        rows = np.flatnonzero(found.class_ids == best)
+        rows = np.flatnonzero(found.class_ids == class_id)
         if len(rows):  # best first
             boxes.append(found.xyxy[rows[0]])
             weights.append(float(found.scores[rows[0]]))
     if not boxes:
-        return mean, None
-    return mean, np.average(boxes, axis=0, weights=weights).astype(np.float32)
+        return None
+    return np.asarray(np.average(boxes, axis=0, weights=weights), np.float32)
