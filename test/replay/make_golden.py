@@ -4,6 +4,9 @@ The simulated line of golden/line.yaml runs and is recorded. What a replay neith
 compares is left out, and the bag is kept only if it is fit for a test on any computer: a replay of
 it gives its own outputs again, and no score lies so close to a threshold that another processor's
 rounding could tip it.
+
+`make_golden.py TOPIC ...` records nothing: the bag keeps its inputs, and these topics get what
+today's nodes say, where the code changes a few outputs on purpose. It needs no quiet machine.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shopfloor.replay.bag import BagWriter, Topic, typestore
@@ -33,13 +36,17 @@ MARGIN = 0.002
 MAX_BYTES = 2_000_000
 
 
-def main() -> int:
-    """Record, trim, check, keep; 1 where the bag is not fit."""
+def main(topics: Sequence[str]) -> int:
+    """Record or renew `topics`, check, keep; 1 where the bag is not fit."""
     with tempfile.TemporaryDirectory(prefix="golden_") as name:
         folder = Path(name)
-        record(folder)
         bag = folder / "line"
-        trim(folder / "bag", bag)
+        if topics:
+            replay(["run", str(GOLDEN / "line"), "--output", str(folder / "now")])
+            trim(GOLDEN / "line", bag, said(folder / "now", topics))
+        else:
+            record(folder)
+            trim(folder / "bag", bag, {})
         problems = [*tight(bag), *unfit(bag)]
         for problem in problems:
             print(f"not kept: {problem}", file=sys.stderr)
@@ -62,8 +69,21 @@ def record(folder: Path) -> None:
         )
 
 
-def trim(source: Path, target: Path) -> None:
-    """Only what the nodes hear and say, and the plant as it stands in the repository."""
+def said(bag: Path, topics: Sequence[str]) -> dict[str, list[bytes]]:
+    """The messages of a bag on each topic, in order."""
+    found: dict[str, list[bytes]] = {topic: [] for topic in topics}
+    with BagReader(bag) as reader:
+        for item in reader.messages(topics):
+            found[item.topic].append(bytes(item.data))
+    return found
+
+
+def trim(source: Path, target: Path, instead: dict[str, list[bytes]]) -> None:
+    """Only what the nodes hear and say, and the plant as it stands in the repository.
+
+    instead: by topic, what stands in place of its messages.
+    """
+    ahead = {topic: iter(messages) for topic, messages in instead.items()}
     types = typestore([message_folder("shopfloor_msgs")])
     plant = (GOLDEN / "line.yaml").read_text(encoding="utf-8")
     with BagReader(source) as reader:
@@ -71,7 +91,8 @@ def trim(source: Path, target: Path) -> None:
         for item in reader.messages():
             row = row_of(item.topic)
             if row is not None and wanted(row):
-                bag.put(Topic(item.topic, row.type, row.qos is Qos.STATE), item.stamp_ns, item.data)
+                data = next(ahead[item.topic]) if item.topic in ahead else item.data
+                bag.put(Topic(item.topic, row.type, row.qos is Qos.STATE), item.stamp_ns, data)
         bag.close()
     if bag.error or bag.dropped:
         raise OSError(f"{target}: {bag.error}, {bag.dropped} messages dropped")
@@ -105,4 +126,4 @@ def unfit(bag: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))
