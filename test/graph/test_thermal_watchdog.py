@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
-from harness import ACTIVE, Graph, statuses
+from harness import ACTIVATE, ACTIVE, DEACTIVATE, Graph, statuses
 from rclpy.time import Time
 from shopfloor_msgs.msg import CommandResult, InspectionResult, StageTime, ThermalState, ThermalZone
 from shopfloor_msgs.srv import SetRung
@@ -41,13 +43,11 @@ class Watch:
         self.heat(60.0)
         self.states = graph.collect("thermal_state", host=HOST)
         self.diagnostics = graph.collect("diagnostics")
-        self.process = graph.start(
-            "thermal_watchdog:watchdog", *nodes,
-            parameters={
-                "host_name": HOST, "watchdog:system_root": folder / "root", "watchdog:nvml": False,
-                **parameters,
-            },
-        )  # fmt: skip
+        self.parameters: dict[str, object] = {
+            "host_name": HOST, "watchdog:system_root": folder / "root", "watchdog:nvml": False,
+            **parameters,
+        }  # fmt: skip
+        self.process = graph.start("thermal_watchdog:watchdog", *nodes, parameters=self.parameters)
         graph.until_state("/watchdog", ACTIVE)
         self.until(lambda s: s.zones, "a first state")
 
@@ -164,6 +164,35 @@ def test_a_sensor_that_hangs_makes_all_stale_and_the_node_lives(
     )
 
 
+def test_a_sensor_that_hangs_before_the_first_reading_is_not_full_speed(
+    graph: Graph, tmp_path: Path
+) -> None:
+    tree = BoardTree(tmp_path / "root", ThermalPlant(BoardSpec()), noise_celsius=0.0)
+    tree.set_fault("gpu-thermal", "hung")
+    states = graph.collect("thermal_state", host=HOST)
+    graph.start(
+        "thermal_watchdog:watchdog",
+        parameters={"host_name": HOST, "system_root": tmp_path / "root", "nvml": False},
+    )
+    graph.until(lambda: states, "a state though nothing was read")
+    assert graph.change("/watchdog", DEACTIVATE)
+    again = graph.node.get_clock().now()
+    assert graph.change("/watchdog", ACTIVATE)
+    graph.until(
+        lambda: Time.from_msg(states[-1].header.stamp) > again,
+        "a state though the reading of before still hangs",
+    )
+    said = {(s.rung, s.cause, len(s.zones)) for s in states}
+    assert said == {(1, ThermalState.CAUSE_UNKNOWN, 0)}
+    tree.set_fault("gpu-thermal")
+    graph.until(
+        lambda: (
+            states[-1].zones and all(z.fault == ThermalZone.FAULT_NONE for z in states[-1].zones)
+        ),
+        "the sensors",
+    )
+
+
 def test_a_host_without_sensors_is_never_at_full_speed(graph: Graph, tmp_path: Path) -> None:
     states = graph.collect("thermal_state", host=HOST)
     empty = tmp_path / "empty"
@@ -201,6 +230,35 @@ def test_a_person_pins_a_rung_and_gives_it_back(graph: Graph, tmp_path: Path) ->
     )  # fmt: skip
     graph.until(lambda: temperatures, "a Temperature for rqt_plot")
     assert abs(temperatures[-1].temperature - 59.8) < 2.0 and not watch.process.process.poll()
+
+
+def test_a_rung_outlives_a_reactivation_and_the_process(graph: Graph, tmp_path: Path) -> None:
+    watch = Watch(graph, tmp_path)
+    assert watch.set_rung(rung=2, duration_s=600.0).rung == 2
+    again = graph.node.get_clock().now()
+    assert graph.change("/watchdog", DEACTIVATE) and graph.change("/watchdog", ACTIVATE)
+    watch.until(
+        lambda s: (
+            Time.from_msg(s.header.stamp) > again and s.cause == ThermalState.CAUSE_RECOVERING
+        ),
+        "a state after it",
+    )
+    assert {s.rung for s in watch.states if Time.from_msg(s.header.stamp) > again} == {2}
+    state = Path(graph.environment["SHOPFLOOR_STATE_DIR"], f"domain_{graph.domain_id}")
+    kept = state / "watchdog" / "rung.json"
+    graph.until(lambda: kept.exists() and json.loads(kept.read_text())["rung"] == 2, "the file")
+    watch.process.signal(signal.SIGKILL)
+    watch.process.wait()
+    again = graph.node.get_clock().now()
+    graph.start("thermal_watchdog:watchdog", parameters=watch.parameters)
+    watch.until(
+        lambda s: (
+            Time.from_msg(s.header.stamp) > again and s.cause == ThermalState.CAUSE_RECOVERING
+        ),
+        "a state of the new process",
+    )
+    said = {s.rung for s in watch.states if Time.from_msg(s.header.stamp) > again}
+    assert said == {2}, "no step that nobody announced"
 
 
 def test_each_result_counts_for_p99_however_fast_they_come(graph: Graph, tmp_path: Path) -> None:

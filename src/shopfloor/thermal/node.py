@@ -23,7 +23,7 @@ from shopfloor.ros.main import run_node
 from shopfloor.ros.node import ShopfloorNode
 from shopfloor.ros.paths import state_folder
 from shopfloor.ros.worker import Done, Worker
-from shopfloor.thermal import board_file, messages, node_checks
+from shopfloor.thermal import board_file, messages, node_checks, rung_file
 from shopfloor.thermal.board import Board
 from shopfloor.thermal.ladder import Ladder
 from shopfloor.thermal.learning import BoardMemory
@@ -46,6 +46,9 @@ DECIDE_PERIOD_S = 0.25
 of what the node may use."""
 
 _LOAD_PERIOD_S = 5.0
+_FIRST_TURNS = 4
+"""After so many turns, a second, a first reading is late: it may never come."""
+
 _RESULTS_PERIOD_S = 0.5
 """All results that came are taken this often: each wakes the executor for more than it costs."""
 
@@ -63,10 +66,12 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         self._worker: Worker[None, Observation] | None = None
         self._keeper: Worker[str, None] | None = None
         self._latest: Observation | None = None
+        self._unwritten: dict[Path, str] = {}
         self._news: Any = None
         self._seen: Observation | None = None
         self._verdict: Verdict | None = None
         self._load: HostUsage | None = None
+        self._load_at_s = -math.inf
         self._said: Any = None
         super().__init__(name, **node_arguments)
 
@@ -88,15 +93,16 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         trust = TrustSettings(frozen_peers_celsius=params.frozen_peers_celsius)
         memories = self._remembered() if params.learn_board else None
         self._observer = Observer(sensors, Board(root), self._nvml, trust, memories)
-        self._watchdog = self._new_watchdog()
         self._states = self.publisher("thermal_state", host=self.host)
         self._temperatures: dict[str, Publisher] = {}
         self.poll(_RESULTS_PERIOD_S, inspection_result=self._on_result)
         self._commands = Commands(self)
         self._commands.serve("set_rung", self._set_rung, report=self._report, host=self.host)
-        self._load_at_s = -math.inf
-        # Of its own: a disk that hangs must not make the sensors stale.
-        self._keeper = self.worker("boards", self._keep, self._kept, limit_s=math.inf)
+        # Of their own: a disk that hangs must not make the sensors stale.
+        self._keeper = self.worker("files", self._keep, self._kept, limit_s=math.inf)
+        self.worker(
+            "host", self._measure, self._measured, limit_s=math.inf, period_s=_LOAD_PERIOD_S
+        )
         # A sensor that hangs is this node's own matter; a restart would not move it.
         self._worker = self.worker(
             "sensors",
@@ -115,11 +121,25 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         self.get_logger().info(f"temperature sensors: {found}")
 
     def start(self) -> None:
-        """The ladder begins anew; nothing is said before the sensors were read."""
+        """The ladder goes on at its rung, or at that of a process which ended a moment ago.
+
+        Nothing is said before the sensors were read, or should have been.
+        """
+        observer, now_s = self._observer, self._now_s()
+        assert observer is not None
+        rung = self._verdict.ladder.rung if self._verdict is not None else self._kept_rung()
         self._seen = self._verdict = self._latest = self._news = None
         self._watchdog = self._new_watchdog()
+        self._watchdog.ladder.begin(rung, "as before the restart")
+        if rung:
+            name = self._rungs[rung].name
+            self.get_logger().info(f"begins at rung {rung} '{name}', as before the restart")
+        self._kept_at = rung, now_s
+        self._turns = 0
+        # Nobody saw what the load did meanwhile.
+        observer.load_changed()
         # Its first turn is none that came late: another node's start may hold up the second.
-        self._turned_s, self._waits = self._now_s(), False
+        self._turned_s, self._waits = now_s, False
 
     def teardown(self) -> None:
         """Give the devices back."""
@@ -130,7 +150,7 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
             commands.close()
         self._worker = self._keeper = None
         self._observer = None
-        self._watchdog = None
+        self._watchdog = self._verdict = None
         nvml, self._nvml = self._nvml, None
         if nvml is not None:
             nvml.close()
@@ -152,14 +172,10 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         assert observer is not None
         if not self.is_active:
             return None
-        now_s = self._now_s()
-        if now_s - self._load_at_s >= _LOAD_PERIOD_S:
-            self._load_at_s = now_s
-            self._load = host_usage(self.params.disk_folder)
-        seen = self._latest = observer.observe(now_s)
-        keeper, memories = self._keeper, observer.memories
-        if observer.take_learnt() and keeper is not None and memories is not None:
-            keeper.put(board_file.to_json(memories))
+        seen = self._latest = observer.observe(self._now_s())
+        memories = observer.memories
+        if observer.take_learnt() and memories is not None:
+            self._write(self._state_file("boards.json"), board_file.to_json(memories))
         news = (
             [(zone.sensor.name, zone.fault) for zone in seen.zones],
             seen.board.throttle,
@@ -170,27 +186,56 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         self._news = news
         return seen
 
-    # What was learnt of the board -----------------------------------------------------------------
+    def _measure(self, _: None) -> None:
+        self._load, self._load_at_s = host_usage(self.params.disk_folder), self._now_s()
 
-    @property
-    def _boards_file(self) -> Path:
-        name = self.get_fully_qualified_name().strip("/").replace("/", ".")
-        return Path(state_folder(), name, "boards.json")
+    def _measured(self, done: Done[None, None]) -> None:
+        if done.error is not None:
+            self.fault("host", f"{type(done.error).__name__}: {done.error}")
+
+    # What a restart must not forget ---------------------------------------------------------------
+
+    def _state_file(self, name: str) -> Path:
+        folder = self.get_fully_qualified_name().strip("/").replace("/", ".")
+        return Path(state_folder(), folder, name)
 
     def _remembered(self) -> dict[str, BoardMemory]:
         """Of earlier runs; a file that is none is an unknown board."""
         try:
-            return board_file.read(self._boards_file)
+            return board_file.read(self._state_file("boards.json"))
         except ValueError as error:
             self.get_logger().warning(f"the board is learnt anew: {error}")
             return {}
 
-    def _keep(self, text: str) -> None:
-        board_file.write(self._boards_file, text)
+    def _kept_rung(self) -> int:
+        """Of a process that ended a short while ago; in ROS time, so a replay has its own."""
+        try:
+            return rung_file.read(self._state_file("rung.json"), self._rungs, self.now_ns() / 1e9)
+        except ValueError as error:
+            self.get_logger().warning(f"the ladder begins anew: {error}")
+            return 0
+
+    def _keep_rung(self, now_s: float, rung: int) -> None:
+        kept, kept_s = self._kept_at
+        if rung != kept or (rung and now_s - kept_s >= rung_file.REPEAT_S):
+            self._kept_at = rung, now_s
+            text = rung_file.to_json(self._rungs[rung], self.now_ns() / 1e9)
+            self._write(self._state_file("rung.json"), text)
+
+    def _write(self, path: Path, text: str) -> None:
+        """From any thread; of one file the latest counts."""
+        keeper = self._keeper
+        if keeper is not None:
+            self._unwritten[path] = text
+            keeper.put(path.name)
+
+    def _keep(self, _: str) -> None:
+        while self._unwritten:
+            board_file.write(*self._unwritten.popitem())
 
     def _kept(self, done: Done[str, None]) -> None:
         if done.error is not None:
-            self.fault("boards", f"what was learnt of the board is not kept: {done.error}")
+            self.fault("files", f"what a restart needs is not kept: {done.error}")
 
     # Decisions: executor ------------------------------------------------------------------------
 
@@ -206,9 +251,11 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         self._turned_s = now_s
         # Where this thread was not run, the sensors' thread was not either: not their fault.
         self._waits = late and not self._waits
-        if self._latest is not None and not self._waits:
-            self._seen = self._latest
-            self._decide(now_s)
+        if not self._waits:
+            self._turns += 1
+            if self._latest is not None or self._turns >= _FIRST_TURNS:
+                self._seen = self._latest
+                self._decide(now_s)
         if now_s - self._published_s >= PUBLISH_PERIOD_S - DECIDE_PERIOD_S / 2.0:
             self._publish()
 
@@ -235,6 +282,7 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
                 f"rung {rung} '{names[0]}' -> {state.rung} '{names[1]}' "
                 f"({state.cause.name.lower()}: {state.text})"
             )
+        self._keep_rung(now_s, state.rung)
         said = (
             state.rung, state.next_rung, state.cause, verdict.sensors_lost, verdict.board.throttle,
             state.override, tuple((z.sensor.name, z.fault) for z in verdict.zones),
@@ -274,9 +322,15 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
             return self.stamp(0)
         return self.stamp(max(self.now_ns() + int(steady_s * 1e9) - self.steady_ns(), 0))
 
+    @property
+    def _usage(self) -> HostUsage | None:
+        """Of the last seconds; None where it cannot be read, as with a disk that hangs."""
+        is_fresh = self._now_s() - self._load_at_s < 3.0 * _LOAD_PERIOD_S
+        return self._load if is_fresh else None
+
     def _host_load(self) -> HostLoad:
         nan = math.nan
-        load = self._load or HostUsage(nan, nan, nan, nan, nan, nan)
+        load = self._usage or HostUsage(nan, nan, nan, nan, nan, nan)
         return HostLoad(**asdict(load))
 
     # Inference times ----------------------------------------------------------------------------
@@ -330,7 +384,8 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         observer = self._observer
         if observer is not None:
             observer.load_changed()
-        self._decide(now_s)
+        if self._verdict is not None:  # else the first reading is on its way
+            self._decide(now_s)
         self._report(response)
 
     def _report(self, response: SetRung.Response) -> None:
@@ -348,7 +403,7 @@ class ThermalWatchdogNode(ShopfloorNode[ThermalWatchdogParameters]):
         return {
             "temperature": lambda: node_checks.temperature(self._verdict, self._nvml),
             "ladder": lambda: node_checks.ladder(self._verdict, self._rungs),
-            "host": lambda: node_checks.host(self._verdict, self._load, self.params.disk_folder),
+            "host": lambda: node_checks.host(self._verdict, self._usage, self.params.disk_folder),
         }
 
     def _asked(self, check: str, ask: Callable[[], Status]) -> Status:
