@@ -77,6 +77,14 @@ def test_a_hot_host_slows_its_machine_until_it_is_cool(graph: Graph, tmp_path: P
         ),
         "a plan with the machine at full speed",
     )
+    for said, text in ((state(3, 0.0), "A1 DOWN"), (state(0, 30.0), "A1 UP")):
+        before = len(shop.events)
+        graph.until(
+            lambda said=said, text=text, before=before: (
+                publisher.publish(said) or any(text in e.text for e in shop.events[before:])
+            ),
+            f"{text}, as 0 Hz are promised or all again",
+        )
 
 
 def test_a_work_order_books_a_stop_and_a_person_commits_the_plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,42 @@ def test_what_a_person_has_set_stands_however_hot_or_cool_it_is() -> None:
         assert heat.change(stopped, 1.0) is None
 
 
+def test_a_host_that_does_no_work_stops_its_machine_until_it_works_again() -> None:
+    heat = Heat({"edge1": "press", "edge2": "press"})
+    heat.hear("edge1", 2, "hold", 0.0)
+    change = heat.change(PRESS, 1.0)
+    assert change == (MachineState.DOWN, 0.0, "edge1 at thermal rung 2 hold")
+    down = replace(PRESS, state=MachineState.DOWN, state_reason=change[2])
+    assert heat.change(down, 1.0) is None, "it is so already"
+    heat.hear("edge2", 2, "hold", 0.0)
+    assert heat.change(down, 1.0) is None, "another one makes no difference"
+    heat.hear("edge1", 0, "full", 1.0)
+    heat.hear("edge2", 1, "half rate", 0.5)
+    why = "edge2 at thermal rung 1 half rate"
+    assert heat.change(down, 1.0) == (MachineState.DERATED, 0.5, why)
+    heat.hear("edge2", 0, "full", 1.0)
+    assert heat.change(down, 1.0) == (MachineState.UP, 1.0, "edge1 at thermal rung 0 full")
+    by_person = replace(down, state_reason="set by Kim: new tool")
+    assert heat.change(by_person, 1.0) is None
+
+
+def test_after_a_restart_of_the_scheduler_a_held_host_still_stops_its_machine() -> None:
+    heat = Heat({"edge1": "press"})
+    reason = "edge1 at thermal rung 2 hold"
+    down = replace(PRESS, state=MachineState.DOWN, state_reason=reason)
+    heat.hear("edge1", 2, "hold", thermal_factor(2, 3, 0.0, 0.0))
+    assert heat.change(down, 1.0) is None, "its full rate is not known yet"
+    heat.hear("edge1", 1, "half rate", thermal_factor(1, 3, 15.0, 0.0))
+    change = heat.change(down, 1.0)
+    assert change is not None and change[0] is MachineState.DERATED
+
+
+def test_a_rung_with_the_full_rate_slows_nothing() -> None:
+    heat = Heat({"edge1": "press"})
+    heat.hear("edge1", 1, "smaller input", thermal_factor(1, 3, 30.0, 30.0))
+    assert heat.change(PRESS, 1.0) is None
+
+
 def test_of_two_hosts_at_one_machine_the_slower_counts() -> None:
     heat = Heat({"edge1": "press", "edge2": "press", "edge3": "saw"})
     heat.hear("edge3", 4, "hold", 0.05)
@@ -81,9 +118,12 @@ def test_a_run_of_fails_is_only_broken_by_a_pass() -> None:
     [
         (0, 4, 10.0, 30.0, 1.0),
         (2, 4, 15.0, 30.0, 0.5),
-        (2, 4, 0.0, 30.0, 0.5),
+        (1, 3, 30.0, 30.0, 1.0),
+        (2, 3, 0.0, 30.0, 0.0),
         (4, 4, 0.0, 0.0, 0.2),
-        (2, 4, 40.0, 30.0, 0.5),
+        (2, 4, 40.0, 30.0, 1.0),
+        (2, 4, math.nan, 30.0, 0.5),
+        (2, 4, -1.0, 30.0, 0.5),
         (3, 4, 0.1, 30.0, 0.05),
     ],
 )

@@ -51,24 +51,39 @@ class Heat:
     def change(self, machine: Machine, slowed: float) -> tuple[MachineState, float, str] | None:
         """State, speed factor and reason that a machine gets; None: it stays as it is.
 
-        slowed: its present factor. Of several hosts the slowest counts. A machine that is stopped,
-        or that a person has derated, stays so.
+        slowed: its present factor. Of several hosts the slowest counts; one that does nothing any
+        more stops its machine. What others have stopped or derated stays so.
         """
         said = [self._said[host] for host, of in self.hosts.items()
                 if of == machine.machine_id and host in self._said]  # fmt: skip
         factor, why = min(said, default=(1.0, ""))
-        by_person = machine.state is MachineState.DERATED and _HEAT not in machine.state_reason
-        if machine.is_stopped or by_person or math.isclose(factor, slowed, abs_tol=0.01):
+        state, reason = machine.state, machine.state_reason
+        by_heat = state in (MachineState.DERATED, MachineState.DOWN) and _HEAT in reason
+        if state is not MachineState.UP and not by_heat:
             return None
-        return (MachineState.UP if factor >= 1.0 else MachineState.DERATED), factor, why
+        if factor > 0.99:
+            wanted = MachineState.UP
+        else:
+            wanted = MachineState.DERATED if factor > 0.0 else MachineState.DOWN
+        if state is MachineState.DOWN:
+            # After the scheduler's restart only the reason tells that the rung does no work.
+            same = wanted is state or why == reason
+        else:
+            same = wanted is state and math.isclose(factor, slowed, abs_tol=0.01)
+        if same:
+            return None
+        return wanted, factor, why
 
 
 def thermal_factor(rung: int, rung_count: int, fps: float, full_fps: float) -> float:
-    """How fast a station still is: by the promised rate where it is known, else by the rung."""
+    """How fast a station still is: 1 is full speed, 0 is none.
+
+    By the promised rates; by the rung where the full one is not known.
+    """
     if rung <= 0:
         return 1.0
-    if full_fps > 0.0 and 0.0 < fps < full_fps:
-        return max(fps / full_fps, 0.05)
+    if full_fps > 0.0 and fps >= 0.0:
+        return min(max(fps / full_fps, 0.05), 1.0) if fps else 0.0
     return max(1.0 - rung / max(rung_count, rung + 1), 0.05)
 
 
