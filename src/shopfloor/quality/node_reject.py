@@ -66,9 +66,13 @@ class RejectOutput:
         position_m = belt.at(exposure_ns) if exposure_ns else None
         if encoder_count is not None and isinstance(belt, EncodedBelt):
             position_m = belt.at_count(encoder_count)
-        elif isinstance(belt, EncodedBelt) and position_m is not None and part_id:
-            is_measured = belt.has_passed(exposure_ns)
-            self._forecast += [] if is_measured else [(exposure_ns, part_id, camera)]
+        elif (
+            isinstance(belt, EncodedBelt)
+            and position_m is not None
+            and part_id
+            and not belt.has_passed(exposure_ns)
+        ):
+            self._forecast.append((exposure_ns, part_id, camera))
         self._tracker.seen(part_id, camera, exposure_ns, position_m)
 
     def judged(self, decision: Decision[Source]) -> None:

@@ -109,9 +109,8 @@ class RejectTracker:
         if position_m is None:
             self.counts["place not known"] += 1
             return
-        part.at_m, part.exposure_ns = position_m + distance_m, exposure_ns
-        self._serial += 1
-        bisect.insort(self._queue, (part.at_m, self._serial, part))
+        part.exposure_ns = exposure_ns
+        self._place(part, position_m + distance_m)
 
     def measured(self, part_id: str, camera: str, exposure_ns: int, position_m: float) -> None:
         """Where the belt was at the exposure that `seen` could only forecast; the order stands."""
@@ -122,9 +121,7 @@ class RejectTracker:
         if part.exposure_ns != exposure_ns or part.action is not Action.UNKNOWN:
             return
         self._queue = [entry for entry in self._queue if entry[2] is not part]
-        part.at_m = position_m + distance_m
-        self._serial += 1
-        bisect.insort(self._queue, (part.at_m, self._serial, part))
+        self._place(part, position_m + distance_m)
 
     def judged(
         self, part_id: str, revision: int, rejects: bool, reason: str, exposure_ns: int
@@ -187,6 +184,11 @@ class RejectTracker:
                 self._queue = [entry for entry in self._queue if entry[2] is not oldest]
                 self.counts["forgotten by the memory bound"] += 1
         return part
+
+    def _place(self, part: _Part, at_m: float) -> None:
+        part.at_m = at_m
+        self._serial += 1
+        bisect.insort(self._queue, (at_m, self._serial, part))
 
     def _decide(self, part: _Part, at_m: float) -> RejectOrder:
         window_m, lead_m = self.settings.window_m, self.settings.lead_m
