@@ -61,11 +61,15 @@ class FeederNode(ShopfloorNode[BaseParameters]):
         """Hand over one frame now."""
         stamp_ns = self.now_ns()
         height, width = image.shape[:2]
-        info = FrameInfo(sequence=sequence, width=width, height=height, encoding="bgr8")
-        info.header.stamp = self.stamp(stamp_ns)
-        info.header.frame_id = CAMERA
+
+        def make_info() -> FrameInfo:
+            info = FrameInfo(sequence=sequence, width=width, height=height, encoding="bgr8")
+            info.header.stamp = self.stamp(stamp_ns)
+            info.header.frame_id = CAMERA
+            return info
+
         frame = Frame(image, "bgr8", stamp_ns, sequence, CAMERA, f"p{sequence}", self.steady_ns())
-        self.frames.publish(frame, info)
+        self.frames.publish(frame, make_info)
 
 
 def in_one_process(results: Results, seconds: float, model: str) -> None:

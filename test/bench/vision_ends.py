@@ -97,13 +97,17 @@ class Camera(ShopfloorNode[BaseParameters]):
 
     def _send(self, image: Bgr, sequence: int) -> None:
         stamp_ns, part = self.now_ns(), str(sequence)
-        info = FrameInfo(
-            sequence=sequence, part_id=part, width=WIDTH, height=HEIGHT, encoding="bgr8"
-        )
-        info.header.stamp = self.stamp(stamp_ns)
-        info.header.frame_id = CAMERA
+
+        def make_info() -> FrameInfo:
+            info = FrameInfo(
+                sequence=sequence, part_id=part, width=WIDTH, height=HEIGHT, encoding="bgr8"
+            )
+            info.header.stamp = self.stamp(stamp_ns)
+            info.header.frame_id = CAMERA
+            return info
+
         frame = Frame(image, "bgr8", stamp_ns, sequence, CAMERA, part, self.steady_ns())
-        self._frames.publish(frame, info)
+        self._frames.publish(frame, make_info)
 
 
 def inspector(engine: str, precision: str) -> InspectorNode:

@@ -57,8 +57,16 @@ class Figures:
         )
 
     def over_engine(self) -> Any:
-        """Age less the time of the inspection itself: transport, waiting, messages; ms."""
-        return self.ages() - self.stages(*WORK)
+        """Age less the time of the inspection itself: transport, waiting, messages; ms.
+
+        What is done for the message beside an engine with a thread of its own costs no time.
+        """
+        beside = ("meanwhile",) if not self._alone() else ()
+        return self.ages() - self.stages(*WORK, *beside)
+
+    def _alone(self) -> bool:
+        """Whether the engine runs on its caller's thread."""
+        return any(r.provenance.engine.startswith("onnxruntime") for r in self.results)
 
 
 def joined(turns: list[Figures]) -> Figures:
@@ -73,4 +81,4 @@ def joined(turns: list[Figures]) -> Figures:
     )
 
 
-WORK = ("convert", "preprocess", "infer", "postprocess", "decide")
+WORK = ("convert", "preprocess", "infer", "gauges", "postprocess", "decide")

@@ -79,7 +79,8 @@ def check_results(results: list[Any], model: Path) -> None:
         assert len(p.configuration_sha256) == 64 and p.node == INSPECTOR and p.host
         assert p.rung == 0 and math.isnan(p.board_temperature_celsius)
         stages = [stage.name for stage in p.stages]
-        assert stages == ["queue", "convert", "preprocess", "infer", "postprocess", "decide"]
+        work = ["convert", "preprocess", "infer", "gauges", "meanwhile", "postprocess", "decide"]
+        assert stages == ["queue", *work]
         assert 0 < r.frame_age_ms < 5000
         q = r.quality
         assert q.mean_grey > 0 and q.contrast > 0 and q.sharpness > 0

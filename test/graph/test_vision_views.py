@@ -43,7 +43,7 @@ class Watched:
             get_subscription_count=lambda: int(watched), publish=self.published.append
         )
 
-    def worker(self, *arguments: Any) -> BusyWorker:
+    def worker(self, *arguments: Any, quiet: bool) -> BusyWorker:
         self.queue = BusyWorker(*arguments)
         return self.queue
 

@@ -14,14 +14,21 @@ from tiny_model import build_onnx, picture, write_package
 
 from shopfloor.inspection import parity
 from shopfloor.inspection.engine_bench import Bench, Candidate
-from shopfloor.inspection.engines import Engine, EngineError, EngineInfo, EngineOptions, load_engine
+from shopfloor.inspection.engines import (
+    Engine,
+    EngineError,
+    EngineInfo,
+    EngineOptions,
+    Synchronous,
+    load_engine,
+)
 from shopfloor.inspection.model import ModelPackage, load_model_package
 from shopfloor.ros.paths import models_folder
 
 Floats = npt.NDArray[np.float32]
 
 
-class Altered:
+class Altered(Synchronous):
     """The reference, with its outputs changed on the way out."""
 
     def __init__(self, engine: Engine, change: Callable[[Floats], Any], precision: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,13 @@ import numpy as np
 import pytest
 from tiny_model import build_onnx, picture, write_package
 
-from shopfloor.inspection.engines import EngineError, EngineInfo, EngineOptions, load_engine
+from shopfloor.inspection.engines import (
+    EngineError,
+    EngineInfo,
+    EngineOptions,
+    Synchronous,
+    load_engine,
+)
 from shopfloor.inspection.model import ModelPackage, load_model_package
 from shopfloor.inspection.pipeline import Inspector
 from shopfloor.inspection.verdict import Criteria, Reason, Verdict
@@ -38,7 +47,8 @@ def test_finds_what_is_there_and_says_how_long_it_took(inspector: Inspector) -> 
         outcome.detections.xyxy, [[32, 64, 64, 96], [96, 0, 128, 32]], atol=1e-4
     )
     assert outcome.decision.verdict is Verdict.FAIL and "red 1.00" in outcome.decision.text
-    assert list(outcome.stages_ms) == ["convert", "preprocess", "infer", "postprocess", "decide"]
+    work = ["convert", "preprocess", "infer", "gauges", "meanwhile", "postprocess", "decide"]
+    assert list(outcome.stages_ms) == work
     assert all(ms >= 0 for ms in outcome.stages_ms.values())
     assert outcome.quality.mean_grey > 0
 
@@ -120,7 +130,7 @@ def test_a_bad_frame_is_unknown_with_the_reason(
     assert inspector.inspect(picture((0, 0, 0, 255)), "bgr8").decision.verdict is Verdict.FAIL
 
 
-class FakeEngine:
+class FakeEngine(Synchronous):
     """Returns or raises what it is given, in turn."""
 
     def __init__(self, *answers: Any) -> None:
@@ -137,6 +147,36 @@ class FakeEngine:
 
     def describe(self) -> EngineInfo:
         return EngineInfo("fake", "float32")
+
+
+class SlowEngine(FakeEngine):
+    """Works on a thread of its own until it is let go."""
+
+    def __init__(self, *answers: Any) -> None:
+        super().__init__(*answers)
+        self.may_end = threading.Event()
+        self._thread = ThreadPoolExecutor(1)
+
+    def begin(self, batch: Any) -> Callable[[], list[Any]]:
+        def work() -> list[Any]:
+            assert self.may_end.wait(10)
+            return self.infer(batch)
+
+        return self._thread.submit(work).result
+
+
+def test_what_else_there_is_to_do_is_done_while_the_engine_works(package: ModelPackage) -> None:
+    output = np.zeros(package.output.shape, np.float32)
+    engine = SlowEngine(*[output] * 4)
+    inspector = Inspector(package, engine, CRITERIA)
+    image = picture((0, 0, 0, 100))
+    outcome = inspector.inspect(image, "bgr8", engine.may_end.set)  # else it never ends
+    assert outcome.decision.verdict is Verdict.PASS and outcome.stages_ms["meanwhile"] >= 0
+    engine.may_end.set()
+    with pytest.raises(RuntimeError, match="elsewhere"):
+        inspector.inspect(image, "bgr8", lambda: (_ for _ in ()).throw(RuntimeError("elsewhere")))
+    assert len(engine.answers) == 1  # it was waited for: the next frame finds it free
+    assert inspector.inspect(image, "bgr8").decision.verdict is Verdict.PASS
 
 
 def test_a_failing_engine_and_nan_are_unknown_and_the_next_frame_is_judged(

@@ -136,8 +136,7 @@ def test_rates_and_percentiles() -> None:
     assert rolling.percentile(100) == 4.0
     timer = StageTimer()
     for name in ("decode", "infer", "decode"):
-        with timer.stage(name):
-            pass
+        timer.lap(name)
     assert list(timer.stages_ms) == ["decode", "infer"]
 
 
@@ -161,6 +160,26 @@ def test_a_worker_with_a_period_works_by_itself_and_only_news_wakes() -> None:
     worker.drain()
     assert delivered == ["first", "second"]
     assert worker.done >= len(news)
+
+
+def test_a_quiet_worker_tells_of_news_and_errors_only() -> None:
+    woken, delivered = threading.Event(), []
+
+    def work(item: int) -> int | None:
+        if item < 0:
+            raise ValueError(item)
+        return item or None
+
+    worker = Worker("test", work, delivered.append, woken.set, quiet=True)
+    worker.start()
+    for item in (0, 7, 0, -1):
+        done = worker.done
+        worker.put(item)
+        while worker.done == done:
+            woken.wait(0.01)
+    assert worker.stop()
+    worker.drain()
+    assert [(each.result, str(each.error)) for each in delivered] == [(7, "None"), (None, "-1")]
 
 
 def test_in_lock_step_a_period_is_a_tick_and_silence_is_no_result() -> None:

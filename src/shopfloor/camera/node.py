@@ -157,13 +157,17 @@ class CameraNode(ShopfloorNode[CameraParameters]):
         frames, loop = self._frames, self._loop
         if frames is None or loop is None:
             return
-        info = frame_info(frame, grab, bounded(loop.source.device_id), loop.lost)
-        info.header.stamp = self.stamp(frame.stamp_ns)
-        info.header.frame_id = frame.camera
-        if grab is not None and grab.device_stamp_ns is not None:
-            info.device_stamp = self.stamp(max(grab.device_stamp_ns, 0))
-            info.arrival_delay_ms = (frame.received_ns - grab.steady_ns) / 1e6
-        frames.publish(frame, info)
+
+        def make_info() -> FrameInfo:
+            info = frame_info(frame, grab, bounded(loop.source.device_id), loop.lost)
+            info.header.stamp = self.stamp(frame.stamp_ns)
+            info.header.frame_id = frame.camera
+            if grab is not None and grab.device_stamp_ns is not None:
+                info.device_stamp = self.stamp(max(grab.device_stamp_ns, 0))
+                info.arrival_delay_ms = (frame.received_ns - grab.steady_ns) / 1e6
+            return info
+
+        info = frames.publish(frame, make_info)
         if grab is not None and self._calibration is not None:
             self._publish_camera_info(self._calibration, info)
 

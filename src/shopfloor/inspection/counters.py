@@ -17,7 +17,7 @@ FAULTS = (Reason.ENGINE_FAULT, Reason.OUTPUT_INVALID, Reason.UNKNOWN)
 class Counters:
     """`received`, `superseded` and `stride` count on the thread that frames come on.
 
-    The rest count on the executor's: a sum that two threads add to would lose some.
+    The rest count on the inference's worker: a sum that two threads add to would lose some.
     """
 
     received: int = 0

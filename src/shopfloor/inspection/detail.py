@@ -139,8 +139,8 @@ class Examiner:
 
     def _examine_whole(self, image: Image, timer: StageTimer) -> Examination:
         """All places that a first look finds suspect, or its best one; the worst answer counts."""
-        with timer.stage("views"):
-            first = self._look(image, (0, 0), 0)
+        first = self._look(image, (0, 0), 0)
+        timer.lap("views")
         if not len(first):
             return self._answer([_Look(first, first)], timer)
         found = places(first, self.criteria.suspect) or [0]
@@ -159,22 +159,22 @@ class Examiner:
 
     def _examine_place(self, image: Image, target: Box, timer: StageTimer) -> Examination:
         looks = []
-        with timer.stage("views"):
-            for zoom in self._zooms:
-                view, offset = _view(image, target, zoom)
-                for flip in self._flips:
-                    looks.append(_split(self._look(view, offset, flip), target))
+        for zoom in self._zooms:
+            view, offset = _view(image, target, zoom)
+            for flip in self._flips:
+                looks.append(_split(self._look(view, offset, flip), target))
+        timer.lap("views")
         return self._answer(looks, timer)
 
     def _answer(self, looks: list[_Look], timer: StageTimer) -> Examination:
-        with timer.stage("decide"):
-            there = [look.there for look in looks]
-            scores = _scores(there, len(self.inspector.package.classes))
-            mean = scores.mean(axis=0)
-            outcome, reason = self._decide(
-                mean, float(scores.max(axis=1).mean()), [look.elsewhere for look in looks]
-            )
-            box = _mean_box(there, int(mean.argmax()))
+        there = [look.there for look in looks]
+        scores = _scores(there, len(self.inspector.package.classes))
+        mean = scores.mean(axis=0)
+        outcome, reason = self._decide(
+            mean, float(scores.max(axis=1).mean()), [look.elsewhere for look in looks]
+        )
+        box = _mean_box(there, int(mean.argmax()))
+        timer.lap("decide")
         return Examination(outcome, reason, box, mean, timer.stages_ms)
 
     def _look(self, view: Image, offset: tuple[int, int], flip: int) -> Detections:

@@ -174,8 +174,8 @@ class DetailInspectorNode(ShopfloorNode[DetailInspectorParameters]):
         crop = waiting.item
         timer = StageTimer()
         try:
-            with timer.stage("decode"):
-                picture = images.decode(crop.image.data)
+            picture = images.decode(crop.image.data)
+            timer.lap("decode")
             where = place(crop, picture.shape[1], picture.shape[0])
         except (images.ImageError, CropError) as error:
             return _Answer(not_examined(f"bad crop: {error}"), None)

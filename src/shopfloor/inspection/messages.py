@@ -44,12 +44,17 @@ def provenance(
         engine=origin.engine.name,
         precision=origin.engine.precision,
         configuration_sha256=origin.configuration_sha256,
-        stages=[StageTime(name=name, duration_ms=ms) for name, ms in stages_ms.items()],
+        stages=stages(stages_ms),
         rung=origin.rung,
         board_temperature_celsius=board_celsius,
         host=origin.host,
         node=origin.node,
     )
+
+
+def stages(stages_ms: dict[str, float]) -> list[StageTime]:
+    """Times by stage, in their order."""
+    return [StageTime(name=name, duration_ms=ms) for name, ms in stages_ms.items()]
 
 
 def bounded(text: str) -> str:
@@ -59,10 +64,12 @@ def bounded(text: str) -> str:
 
 def detections(found: Detections, classes: tuple[str, ...]) -> list[Detection]:
     """One message a box."""
-    # Plain lists: taking numpy scalars one by one costs several times as much.
+    # Plain lists: taking numpy scalars one by one costs several times as much. The types are known
+    # here, and checking each field again takes longer than all the rest of a box.
     rows = zip(found.xyxy.tolist(), found.scores.tolist(), found.class_ids.tolist(), strict=True)
     return [
         Detection(
+            check_fields=False,
             class_id=class_id,
             class_name=classes[class_id],
             score=score,
@@ -85,26 +92,27 @@ def quality(measured: FrameQuality) -> FrameQualityMessage:
     )
 
 
-def result(
+def draft(origin: Origin, board_celsius: float = math.nan) -> InspectionResult:
+    """What is known of a result before its frame is judged."""
+    return InspectionResult(provenance=provenance(origin, {}, board_celsius))
+
+
+def complete(
+    result: InspectionResult,
     outcome: InspectionOutcome,
-    origin: Origin,
+    classes: tuple[str, ...],
     criteria: Criteria,
     stages_ms: dict[str, float],
-    board_celsius: float = math.nan,
-) -> InspectionResult:
-    """All of a result that does not depend on the frame's place in the stream."""
+) -> None:
+    """Fill a draft with all that does not depend on the frame's place in the stream."""
     decision = outcome.decision
-    height, width = outcome.image.shape[:2] if outcome.image is not None else (0, 0)
-    return InspectionResult(
-        verdict=getattr(InspectionResult, f"VERDICT_{decision.verdict.name}"),
-        reason_code=getattr(InspectionResult, f"REASON_{decision.reason.name}"),
-        reason=bounded(decision.text),
-        score=decision.score,
-        fail_threshold=criteria.fail,
-        suspect_threshold=criteria.floor,
-        detections=detections(outcome.detections, origin.package.classes),
-        image_width=width,
-        image_height=height,
-        quality=quality(outcome.quality),
-        provenance=provenance(origin, stages_ms, board_celsius),
-    )
+    result.verdict = getattr(InspectionResult, f"VERDICT_{decision.verdict.name}")
+    result.reason_code = getattr(InspectionResult, f"REASON_{decision.reason.name}")
+    result.reason = bounded(decision.text)
+    result.score = decision.score
+    result.fail_threshold, result.suspect_threshold = criteria.fail, criteria.floor
+    result.detections = detections(outcome.detections, classes)
+    if outcome.image is not None:
+        result.image_height, result.image_width = outcome.image.shape[:2]
+    result.quality = quality(outcome.quality)
+    result.provenance.stages = stages(stages_ms)

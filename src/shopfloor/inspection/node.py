@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import count
 from typing import Any
+
+from shopfloor_msgs.msg import InspectionResult
 
 from shopfloor.inspection import messages
 from shopfloor.inspection.counters import FAULTS, Counters
@@ -30,6 +34,7 @@ from shopfloor.ros.parameters import configuration_sha256
 from shopfloor.ros.worker import Done, Worker
 
 STATION_BYTES = 64
+_COUNTED = (Reason.FRAME_INVALID, *FAULTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +49,10 @@ class _Serving:
 
 @dataclass(frozen=True)
 class _Judged:
-    """An outcome, and who judged: the rung may have changed while the worker was busy."""
+    """A frame with its outcome, and the result that was published of it."""
 
-    outcome: InspectionOutcome
-    serving: _Serving
+    shown: Shown
+    result: InspectionResult
 
 
 class InspectorNode(ShopfloorNode[InspectorParameters]):
@@ -81,7 +86,7 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
             self, self._variants, self._serve, follow_thermal=params.follow_thermal
         )
         self._results = self.publisher("inspection_result")
-        self._worker = self.worker("inference", self._inspect, self._inspected)
+        self._worker = self.worker("inference", self._inspect, self._inspected, quiet=True)
         self._views = Views(self, params.annotated_jpeg_quality, params.pixel_size_mm)
         self._crops = CropSender(self)
         self.diagnostics.add("inspection", self._inspection_status)
@@ -182,13 +187,29 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
 
     # On the worker's thread ---------------------------------------------------------------------
 
-    def _inspect(self, frame: Frame) -> _Judged:
+    def _inspect(self, frame: Frame) -> _Judged | None:
+        """Judge a frame and say so from here: waking the executor first takes longer than that.
+
+        None: nothing is left to do for the executor.
+        """
+        waited_ms = max((self.steady_ns() - frame.received_ns) / 1e6, 0.0)
         serving = self._serving
         if serving is None:
             raise NodeError("the node was cleaned up")
-        return _Judged(self._judge(frame, serving), serving)
+        draft = cache(partial(self._draft, frame, serving))
+        failure: Exception | None = None
+        try:
+            outcome = self._judge(frame, serving, draft)
+        except Exception as error:  # a frame that breaks the code still gets a verdict
+            outcome, failure = failed(Reason.UNKNOWN, f"{type(error).__name__}: {error}"), error
+        judged = self._publish(frame, serving, outcome, draft(), {"queue": waited_ms})
+        if failure is not None:
+            raise failure
+        return judged
 
-    def _judge(self, frame: Frame, serving: _Serving) -> InspectionOutcome:
+    def _judge(
+        self, frame: Frame, serving: _Serving, meanwhile: Callable[[], object]
+    ) -> InspectionOutcome:
         if not frame.readable:
             return failed(Reason.FRAME_INVALID, frame.cause)
         rung = serving.rung
@@ -201,53 +222,70 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
         if rung.mode is Mode.OFFLOAD:
             text = f"rung {rung.index} '{rung.name}': handed to the detail tier"
             return serving.inspector.hand_over(frame.image, frame.encoding, text)
-        outcome = serving.inspector.inspect(frame.image, frame.encoding)
+        outcome = serving.inspector.inspect(frame.image, frame.encoding, meanwhile)
         if not frame.intact():
             return failed(Reason.STALE, "the frame was overwritten in its ring while it was read")
         return outcome
 
-    # Results out: executor ----------------------------------------------------------------------
-
-    def _inspected(self, done: Done[Frame, _Judged]) -> None:
-        judged = done.result
-        if judged is None:
-            if self._serving is None:
-                return
-            outcome = failed(Reason.UNKNOWN, f"{type(done.error).__name__}: {done.error}")
-            judged = _Judged(outcome, self._serving)
-        waited_ms = max((done.started_ns - done.item.received_ns) / 1e6, 0.0)
-        self._publish(done.item, judged, {"queue": waited_ms, **judged.outcome.stages_ms})
-
-    def _publish(self, frame: Frame, judged: _Judged, stages_ms: dict[str, float]) -> None:
-        rungs, frames, counters = self._rungs, self._frames, self._counters
-        if rungs is None or frames is None:
-            return
-        outcome, serving = judged.outcome, judged.serving
-        frame = frames.complete(frame)
-        counters.judged(outcome.decision)
-        if outcome.decision.reason in (Reason.FRAME_INVALID, *FAULTS):
-            self.fault(outcome.decision.reason.value, outcome.decision.text)
-        criteria = outcome.criteria or serving.inspector.criteria
-        result = messages.result(outcome, serving.origin, criteria, stages_ms, rungs.board_celsius)
-        now_ns = self.now_ns()
+    def _draft(self, frame: Frame, serving: _Serving) -> InspectionResult:
+        """The result as far as it is known before the frame is judged."""
+        celsius = self._rungs.board_celsius if self._rungs is not None else math.nan
+        result = messages.draft(serving.origin, celsius)
         result.header.stamp = self.stamp(frame.stamp_ns)
         result.header.frame_id = frame.camera
-        result.part_id = frame.part_id
         result.station = self.params.station or self.get_name()
+        return result
+
+    def _publish(
+        self,
+        frame: Frame,
+        serving: _Serving,
+        outcome: InspectionOutcome,
+        result: InspectionResult,
+        stages_ms: dict[str, float],
+    ) -> _Judged | None:
+        frames, counters = self._frames, self._counters
+        if frames is None:
+            return None
+        frame = frames.complete(frame)
+        counters.judged(outcome.decision)
+        criteria = outcome.criteria or serving.inspector.criteria
+        stages_ms |= outcome.stages_ms
+        messages.complete(result, outcome, serving.origin.package.classes, criteria, stages_ms)
+        result.part_id = frame.part_id
         result.frame_sequence = frame.sequence
-        result.frame_age_ms = (now_ns - frame.stamp_ns) / 1e6
         result.frames_received = counters.received
         result.frames_processed = counters.processed
         result.dropped_superseded = counters.superseded
         result.dropped_stale = counters.stale
         result.dropped_stride = counters.stride
         result.dropped_invalid = counters.invalid
+        result.frame_age_ms = (self.now_ns() - frame.stamp_ns) / 1e6
         self._results.publish(result)
         counters.age_ms.add(result.frame_age_ms)
-        self._crops.offer(frame, outcome, result)
-        self._views.show(
-            Shown(frame, outcome, serving.inspector.package, serving.rung, criteria.floor)
+        shown = Shown(frame, outcome, serving.inspector.package, serving.rung, criteria.floor)
+        judged = _Judged(shown, result)
+        return judged if self._has_more(judged) else None
+
+    def _has_more(self, judged: _Judged) -> bool:
+        outcome = judged.shown.outcome
+        return (
+            outcome.decision.reason in _COUNTED
+            or self._crops.wants(outcome, judged.result)
+            or self._views.wants(outcome)
         )
+
+    # After the result: executor -----------------------------------------------------------------
+
+    def _inspected(self, done: Done[Frame, _Judged]) -> None:
+        if done.result is None or self._rungs is None:
+            return
+        shown, result = done.result.shown, done.result.result
+        decision = shown.outcome.decision
+        if decision.reason in _COUNTED:
+            self.fault(decision.reason.value, decision.text)
+        self._crops.offer(shown.frame, shown.outcome, result)
+        self._views.show(shown)
 
     def _inspection_status(self) -> Status:
         counters, serving, rungs = self._counters, self._serving, self._rungs

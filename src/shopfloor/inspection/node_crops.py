@@ -44,9 +44,13 @@ class CropSender:
             self._crops = node.publisher("suspect_crop")
             self._worker = node.worker("crops", self._cut, self._send)
 
+    def wants(self, outcome: InspectionOutcome, result: InspectionResult) -> bool:
+        """Whether the verdict asks for crops of this frame, and it has a part."""
+        return outcome.decision.verdict in self._verdicts and bool(result.part_id)
+
     def offer(self, frame: Frame, outcome: InspectionOutcome, result: InspectionResult) -> None:
-        """Send crops of this frame where its verdict asks for them and it has a part."""
-        if outcome.decision.verdict not in self._verdicts or not result.part_id:
+        """Send crops of this frame where they are wanted."""
+        if not self.wants(outcome, result):
             return
         if self._worker.put(_Cut(frame, outcome, result)):
             self._node.fault("crops superseded", f"by those of frame {result.frame_sequence}")

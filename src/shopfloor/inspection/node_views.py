@@ -60,11 +60,15 @@ class Views:
         if has_vision_msgs():
             self._publishers["detections_2d"] = node.publisher("detections_2d", inspector=name)
         self._fails: deque[Shown] = deque(maxlen=KEPT_FAILS)
-        self._worker = node.worker("views", self._draw, self._drawn)
+        self._worker = node.worker("views", self._draw, self._drawn, quiet=True)
+
+    def wants(self, outcome: InspectionOutcome) -> bool:
+        """Whether there is a picture, and someone who looks."""
+        return outcome.image is not None and any(map(self._wanted, self._publishers))
 
     def show(self, shown: Shown) -> None:
         """Draw it on the worker if someone looks; the newest wins, but for score maps of FAILs."""
-        if shown.outcome.image is None or not any(map(self._wanted, self._publishers)):
+        if not self.wants(shown.outcome):
             return
         if shown.outcome.decision.verdict is Verdict.FAIL and self._maps_wanted():
             if len(self._fails) == KEPT_FAILS:

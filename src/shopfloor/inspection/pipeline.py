@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +65,7 @@ class Inspector:
     nms_iou: of two boxes of one class that overlap by more, the weaker goes; None: the model's.
     max_detections: at most so many are reported.
 
-    `infer_ms` holds the times of the last inferences, milliseconds.
+    `infer_ms` holds how long the last frames waited for the engine, milliseconds.
 
     The first inference is done here, on an empty frame: it allocates the engine's memory, and an
     output that can't be decoded shows before the first part. Raises EngineError, OutputError.
@@ -104,9 +105,13 @@ class Inspector:
         """The engine that runs the model."""
         return self._engine.describe()
 
-    def inspect(self, image: AnyImage, encoding: str) -> InspectionOutcome:
+    def inspect(
+        self, image: AnyImage, encoding: str, meanwhile: Callable[[], object] = lambda: None
+    ) -> InspectionOutcome:
         """Judge one frame, in any encoding that `shopfloor.ros.images` reads.
 
+        meanwhile: what else there is to do for the frame, done while the engine is at work; it is
+        not called for a frame that can't be read.
         Raises nothing for a bad frame, a failing engine or an output that is not a number: the
         outcome is UNKNOWN with the reason.
         """
@@ -115,19 +120,27 @@ class Inspector:
         pixels: npt.NDArray[np.uint8] | None = None
         quality = NOT_MEASURED
         try:
-            with timer.stage("convert"):
-                pixels = _pixels(image, encoding)
-            with timer.stage("preprocess"):
-                geometry = self._letterbox(pixels)
-            with timer.stage("infer"):
-                output = self._engine.infer(self._letterbox.batch)[0]
-            self.infer_ms.add(timer.stages_ms["infer"])
-            with timer.stage("postprocess"):
-                found = self._decoder(output)
-                detections = _in_image(found, geometry.to_image(found.xyxy))
-            with timer.stage("decide"):
+            pixels = _pixels(image, encoding)
+            timer.lap("convert")
+            geometry = self._letterbox(pixels)
+            timer.lap("preprocess")
+            outputs = self._engine.begin(self._letterbox.batch)
+            timer.lap("infer")
+            try:
+                # Both cost nothing where the engine has a thread of its own.
                 quality = measure(pixels)
-                decision = decide(detections, quality, self.package.classes, criteria)
+                timer.lap("gauges")
+                meanwhile()
+                timer.lap("meanwhile")
+            finally:
+                output = outputs()[0]
+            timer.lap("infer")
+            self.infer_ms.add(timer.stages_ms["infer"])
+            found = self._decoder(output)
+            detections = _in_image(found, geometry.to_image(found.xyxy))
+            timer.lap("postprocess")
+            decision = decide(detections, quality, self.package.classes, criteria)
+            timer.lap("decide")
         except ImageError as error:
             decision = unknown(Reason.FRAME_INVALID, str(error))
         except EngineError as error:
@@ -146,16 +159,17 @@ class Inspector:
         timer = StageTimer()
         criteria = self.criteria
         try:
-            with timer.stage("convert"):
-                pixels = _pixels(image, encoding)
+            pixels = _pixels(image, encoding)
+            timer.lap("convert")
         except ImageError as error:
             return failed(Reason.FRAME_INVALID, str(error))
-        with timer.stage("decide"):
-            quality = measure(pixels)
-            complaint = quality_complaint(quality, criteria)
+        quality = measure(pixels)
+        timer.lap("gauges")
+        complaint = quality_complaint(quality, criteria)
         decision = Decision(Verdict.SUSPECT, Reason.DEGRADED, text)
         if complaint:
             decision = unknown(Reason.FRAME_QUALITY, complaint)
+        timer.lap("decide")
         nothing = Detections.empty()
         return InspectionOutcome(decision, nothing, quality, pixels, timer.stages_ms, criteria)
 

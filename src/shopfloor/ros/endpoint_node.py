@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+from builtin_interfaces.msg import Time as TimeMessage
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.client import Client
 from rclpy.clock import Clock, ClockType
@@ -23,7 +24,6 @@ from rclpy.publisher import Publisher
 from rclpy.service import Service
 from rclpy.service_introspection import ServiceIntrospectionState
 from rclpy.subscription import Subscription
-from rclpy.time import Time
 from rclpy.timer import Timer
 
 from shopfloor.ros.diagnostics import Diagnostics
@@ -90,7 +90,8 @@ class EndpointNode(LifecycleNode):
 
     def stamp(self, ros_time_ns: int) -> Any:
         """A builtin_interfaces/Time of nanoseconds of ROS time."""
-        return Time(nanoseconds=ros_time_ns).to_msg()
+        sec, nanosec = divmod(ros_time_ns, 1_000_000_000)
+        return TimeMessage(sec=sec, nanosec=nanosec)
 
     def publisher(self, key: str, **names: str) -> Publisher:
         """A publisher of the interface table's row `key`, destroyed at cleanup."""
@@ -271,11 +272,12 @@ class EndpointNode(LifecycleNode):
         *,
         limit_s: float = JOB_LIMIT_S,
         period_s: float | None = None,
+        quiet: bool = False,
     ) -> Worker[T, R]:
         """A started worker thread, stopped at cleanup; `deliver` runs on the executor thread.
 
         A job that takes longer than `limit_s` counts as stuck, and its process is restarted.
-        period_s: it works this often by itself, see `Worker`.
+        period_s: it works this often by itself; quiet: None is no news; see `Worker`.
         """
 
         def delivered(done: Done[T, R]) -> None:
@@ -284,7 +286,7 @@ class EndpointNode(LifecycleNode):
             deliver(done)
 
         if self._lock_step is not None:
-            inline = self._lock_step.worker(name, work, delivered, period_s)
+            inline = self._lock_step.worker(name, work, delivered, period_s, quiet)
             if period_s is not None:
                 self.steady_timer(period_s, inline.tick)
             self._progress.workers.append(inline)
@@ -292,8 +294,9 @@ class EndpointNode(LifecycleNode):
         box: list[Worker[T, R]] = []
         condition = self.guard(lambda: box[0].drain(), name)
         worker = Worker(
-            name, work, delivered, condition.trigger, limit_s=limit_s, period_s=period_s
-        )
+            name, work, delivered, condition.trigger,
+            limit_s=limit_s, period_s=period_s, quiet=quiet,
+        )  # fmt: skip
         box.append(worker)
         worker.start()
         self._progress.workers.append(worker)

@@ -19,7 +19,7 @@ from shopfloor_msgs.msg import FrameHandle, FrameInfo
 from shopfloor.ros import images
 from shopfloor.ros.frame_handles import HandlePublisher, HandleReader
 from shopfloor.ros.frame_ring import RingAbsent, RingElsewhere, RingError
-from shopfloor.ros.frames import Frame, FrameCallback, FrameHub, process_hub, whole
+from shopfloor.ros.frames import Frame, FrameCallback, FrameHub, give_way, process_hub, whole
 from shopfloor.ros.interfaces import interface
 from shopfloor.ros.node import ShopfloorNode
 from shopfloor.ros.worker import Done, Worker
@@ -56,7 +56,7 @@ class FramePublisher:
         self._handles = HandlePublisher(node, camera)
         # JPEG takes 5-10 ms at 1080p: on a thread of its own, so that capture does not wait.
         self._jpeg: Worker[Frame, None] = node.worker(
-            f"{camera} jpeg", self._publish_jpeg, self._jpeg_done
+            f"{camera} jpeg", self._publish_jpeg, self._jpeg_done, quiet=True
         )
         hub.offer(self.topic)
 
@@ -65,12 +65,13 @@ class FramePublisher:
         """Subscriptions of the infos that are matched by now."""
         return int(self._info.get_subscription_count())
 
-    def publish(self, frame: Frame, info: FrameInfo) -> None:
-        """Hand over `frame`; `info` is published as it stands.
+    def publish(self, frame: Frame, make_info: Callable[[], FrameInfo]) -> FrameInfo:
+        """Hand over `frame`, then make its info and publish that; gives the info.
 
         A frame without pixels goes to this process and, as its FrameInfo without a size, to others.
         """
         self._hub.publish(self.topic, frame)
+        info = make_info()
         self._handles.publish(frame, info)
         # The image first: it is late already by its size, and is joined with its info afterwards.
         if frame.readable and self._image.get_subscription_count():
@@ -82,6 +83,7 @@ class FramePublisher:
         self._info.publish(info)
         if frame.readable and self._compressed.get_subscription_count():
             self._jpeg.put(frame)
+        return info
 
     def close(self) -> None:
         """Consumers in this process are told nothing more; messages end with the node's cleanup."""
@@ -266,3 +268,4 @@ class FrameSubscription:
             intact=intact,
         )
         self._callback(self.complete(frame))
+        give_way()

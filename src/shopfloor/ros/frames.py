@@ -8,6 +8,7 @@ Nothing here needs ROS.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -63,6 +64,14 @@ class Frame:
         return int(self.image.shape[1])
 
 
+def give_way() -> None:
+    """Let the thread that was just woken have the interpreter.
+
+    It would wait for it until this one stops by itself: 0.3 to 0.5 ms for what takes 0.06 ms.
+    """
+    time.sleep(1e-6)
+
+
 FrameCallback = Callable[[Frame], None]
 
 
@@ -114,6 +123,8 @@ class FrameHub:
         callbacks = self._callbacks.get(topic, ())
         for callback in callbacks:
             callback(frame)
+        if callbacks:
+            give_way()
         return len(callbacks)
 
 

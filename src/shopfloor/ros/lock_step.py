@@ -105,8 +105,9 @@ class StepWorker(Worker[T, R], Generic[T, R]):
         deliver: Callable[[Done[T, R]], None],
         now_ns: Callable[[], int],
         period_s: float | None,
+        quiet: bool,
     ) -> None:
-        super().__init__(name, work, deliver, wake=lambda: None, period_s=period_s)
+        super().__init__(name, work, deliver, wake=lambda: None, period_s=period_s, quiet=quiet)
         self._now_ns = now_ns
 
     def start(self) -> None:
@@ -168,9 +169,10 @@ class LockStep:
         work: Callable[[T], R | None],
         deliver: Callable[[Done[T, R]], None],
         period_s: float | None = None,
+        quiet: bool = False,
     ) -> StepWorker[T, R]:
         """A worker that works within the step; one with a period wants a timer that ticks it."""
-        worker = StepWorker(name, work, deliver, lambda: self.now_ns, period_s)
+        worker = StepWorker(name, work, deliver, lambda: self.now_ns, period_s, quiet)
         self._workers.append(worker)
         return worker
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,16 +22,12 @@ class StageTimer:
 
     def __init__(self) -> None:
         self.stages_ms: dict[str, float] = {}
+        self._since = _stage_clock()
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time the body; a stage that runs twice adds up."""
-        start = _stage_clock()
-        try:
-            yield
-        finally:
-            elapsed_ms = (_stage_clock() - start) / 1e6
-            self.stages_ms[name] = self.stages_ms.get(name, 0.0) + elapsed_ms
+    def lap(self, name: str) -> None:
+        """The time since the last lap was of stage `name`; a stage that comes again adds up."""
+        since, self._since = self._since, _stage_clock()
+        self.stages_ms[name] = self.stages_ms.get(name, 0.0) + (self._since - since) / 1e6
 
 
 class Rolling:

@@ -7,7 +7,10 @@ needs only the one that it uses.
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -60,11 +63,30 @@ class Engine(Protocol):
         Raises EngineError.
         """
 
+    def begin(self, batch: npt.NDArray[np.float32]) -> Callable[[], list[npt.NDArray[np.float32]]]:
+        """Begin `infer`, and give what waits for its outputs. Both raise EngineError.
+
+        The caller may do other work before it waits, but must wait before it changes `batch` or
+        begins again. An engine that has no thread of its own works while it is waited for.
+        """
+
     def close(self) -> None:
         """Free the model's memory and the device."""
 
     def describe(self) -> EngineInfo:
         """What runs the model."""
+
+
+class Synchronous(ABC):
+    """An engine that works on its caller's thread."""
+
+    @abstractmethod
+    def infer(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        """See `Engine`."""
+
+    def begin(self, batch: npt.NDArray[np.float32]) -> Callable[[], list[npt.NDArray[np.float32]]]:
+        """All of the work is done while it is waited for."""
+        return partial(self.infer, batch)
 
 
 def load_engine(name: str, package: ModelPackage, options: EngineOptions) -> Engine:

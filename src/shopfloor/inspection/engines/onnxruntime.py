@@ -10,6 +10,7 @@ from shopfloor.inspection.engines import (
     EngineError,
     EngineInfo,
     EngineOptions,
+    Synchronous,
     chosen_precision,
 )
 from shopfloor.inspection.engines.precisions import onnx_of
@@ -24,7 +25,7 @@ _PROVIDERS = {
 _TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(Synchronous):
     """One session; made by `load`."""
 
     def __init__(self, session: onnxruntime.InferenceSession, info: EngineInfo) -> None:

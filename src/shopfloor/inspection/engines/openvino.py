@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import openvino
@@ -31,14 +35,22 @@ class OpenVinoEngine:
 
     def infer(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         """Raw outputs, each a new array."""
-        if self._request is None:
+        return self.begin(batch)()
+
+    def begin(self, batch: npt.NDArray[np.float32]) -> Callable[[], list[npt.NDArray[np.float32]]]:
+        """Begin on OpenVINO's own thread, which reads the caller's buffer."""
+        request = self._request
+        if request is None:
             raise EngineError("the engine is closed")
-        try:
-            # The request reads the caller's buffer; what it writes is its own and is copied.
-            self._request.infer({0: batch}, share_inputs=True)
-            return [self._request.get_output_tensor(i).data.copy() for i in self._outputs]
-        except (RuntimeError, ValueError, TypeError, MemoryError) as error:
-            raise EngineError(f"OpenVINO failed: {_first_line(error)}") from error
+        with _named_errors():
+            request.start_async({0: batch}, share_inputs=True)
+        return partial(self._outputs_of, request)
+
+    def _outputs_of(self, request: openvino.InferRequest) -> list[npt.NDArray[np.float32]]:
+        with _named_errors():
+            request.wait()
+            # What the request writes is its own.
+            return [request.get_output_tensor(i).data.copy() for i in self._outputs]
 
     def close(self) -> None:
         """Drop request and model."""
@@ -101,6 +113,14 @@ def _tensor(port: openvino.Output) -> Tensor:
     name = port.any_name if port.names else ""
     dtype = np.dtype(port.get_element_type().to_dtype()).name
     return Tensor(name, dtype, shape)
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+        raise EngineError(f"OpenVINO failed: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -64,10 +64,14 @@ class TensorRtEngine:
 
     def infer(self, batch: Floats) -> list[Floats]:
         """Raw outputs, each a new array."""
-        session = self._session
-        if session is None:
+        return self.begin(batch)()
+
+    def begin(self, batch: Floats) -> Callable[[], list[Floats]]:
+        """Begin on the owner's thread."""
+        session, owner = self._session, self._owner
+        if session is None or owner is None:
             raise EngineError("the engine is closed")
-        return self._run(lambda: session.infer(batch))
+        return owner.submit(session.infer, batch).result
 
     def close(self) -> None:
         """Free the device's memory and end the thread."""
