@@ -102,8 +102,9 @@ def make_int8(package: ModelPackage, parts: int, *, judged: bool) -> str:
 def engines(results: Results, package: ModelPackage, rounds: int, notes: dict[str, str]) -> None:
     """Time every engine that runs here, in turns, so that the machine's moods hit all alike."""
     name = f"{package.name}/{package.version}"
-    inputs = batches(package, parity_pictures(package))
-    reference = reference_outputs(package, inputs)
+    pictures = parity_pictures(package)
+    inputs = {bytes_: batches(package, pictures, as_bytes=bytes_) for bytes_ in (False, True)}
+    reference = reference_outputs(package, inputs[False])
     loaded: dict[tuple[str, str], Engine] = {}
     for engine, precision in (
         BASELINE, ("openvino", "float32"), ("openvino", "bfloat16"),
@@ -115,17 +116,19 @@ def engines(results: Results, package: ModelPackage, rounds: int, notes: dict[st
             print(f"left out: {name} on {engine} {precision}: {error}")
             continue
         loaded[engine, precision] = made
-        found = check_parity(package, made, reference, inputs, TOLERANCES[precision])
+        given = inputs[made.takes_bytes]
+        found = check_parity(package, made, reference, given, TOLERANCES[precision])
         if precision != "float32":
             note = f"score off by {found.score:.3f}, overlap {found.iou:.2f}"
             notes[f"{engine} {precision}"] = f"{note}; {notes.get(precision, '')}".rstrip("; ")
     times: dict[tuple[str, str], list[float]] = {key: [] for key in loaded}
     for turn in track(range(rounds), description=name):
         for key, made in loaded.items():
-            made.infer(inputs[0])  # its weights are out of the cache
+            shown = inputs[made.takes_bytes]
+            made.infer(shown[0])  # its weights are out of the cache
             for index in range(BLOCK):
                 started = time.perf_counter()
-                made.infer(inputs[(turn + index) % len(inputs)])
+                made.infer(shown[(turn + index) % len(shown)])
                 times[key].append(time.perf_counter() - started)
     base = ms(times[BASELINE], 50)
     for (engine, precision), seconds in times.items():

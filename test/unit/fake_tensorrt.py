@@ -13,19 +13,24 @@ import numpy.typing as npt
 from shopfloor.inspection.engines import EngineError
 
 Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+
+def _size(shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:
+    return int(np.prod(shape)) * np.dtype(dtype).itemsize
 
 
 class FakeCuda:
     """Host memory as the device's. Work that is queued runs at `synchronize`, not before.
 
-    free_items: float32 values that fit. Calls from another thread than the first are an error.
+    free_bytes: what still fits. Calls from another thread than the first are an error.
     """
 
-    def __init__(self, name: str = "Orin 8.7", free_items: int = 1 << 24) -> None:
+    def __init__(self, name: str = "Orin 8.7", free_bytes: int = 1 << 26) -> None:
         self.name = name
         self.thread = threading.get_ident()
-        self.free_items = free_items
-        self.memory: dict[int, Floats] = {}
+        self.free_bytes = free_bytes
+        self.memory: dict[int, Bytes] = {}
         self.queue: list[Callable[[], None]] = []
         self.recorded: list[Callable[[], None]] | None = None
         self.launches = 0
@@ -40,17 +45,17 @@ class FakeCuda:
         self._here()
         return self.name
 
-    def pinned(self, shape: tuple[int, ...]) -> Floats:
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         self._here()
-        return np.full(shape, np.nan, np.float32)
+        return np.frombuffer(bytearray(b"\xff" * _size(shape, dtype)), dtype).reshape(shape)
 
-    def allocate(self, items: int) -> int:
+    def allocate(self, size_bytes: int) -> int:
         self._here()
-        if items > self.free_items:
-            raise EngineError(f"cudaMalloc of {items * 4} bytes: out of memory")
-        self.free_items -= items
+        if size_bytes > self.free_bytes:
+            raise EngineError(f"cudaMalloc of {size_bytes} bytes: out of memory")
+        self.free_bytes -= size_bytes
         address = 0x1000 * (len(self.memory) + 1)
-        self.memory[address] = np.full(items, np.nan, np.float32)
+        self.memory[address] = np.full(size_bytes, 0xFF, np.uint8)  # as float32: NaN
         return address
 
     def stream(self) -> int:
@@ -61,11 +66,11 @@ class FakeCuda:
         self._here()
         (self.queue if self.recorded is None else self.recorded).append(work)
 
-    def upload(self, address: int, source: Floats) -> None:
-        self.enqueue(lambda: np.copyto(self.memory[address], source.ravel()))
+    def upload(self, address: int, source: npt.NDArray[Any]) -> None:
+        self.enqueue(lambda: np.copyto(self.memory[address], source.ravel().view(np.uint8)))
 
-    def download(self, target: Floats, address: int) -> None:
-        self.enqueue(lambda: np.copyto(target, self.memory[address].reshape(target.shape)))
+    def download(self, target: npt.NDArray[Any], address: int) -> None:
+        self.enqueue(lambda: np.copyto(target.reshape(-1).view(np.uint8), self.memory[address]))
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         self._here()
@@ -118,7 +123,7 @@ class _Context:
 
         def work() -> None:
             batch = cuda.memory[addresses["images"]].reshape(self._input)
-            cuda.memory[addresses["output"]][:] = engine.answer(batch).ravel()
+            cuda.memory[addresses["output"]][:] = engine.answer(batch).ravel().view(np.uint8)
 
         cuda.enqueue(work)
         return True
@@ -141,7 +146,8 @@ class _Engine:
         return self._fake.input_shape if name == "images" else self.output_shape
 
     def get_tensor_dtype(self, name: str) -> str:
-        return self._fake.more_outputs.get(name, "FLOAT")  # type: ignore[no-any-return]
+        usual = self._fake.input_type if name == "images" else "FLOAT"
+        return self._fake.more_outputs.get(name, usual)  # type: ignore[no-any-return]
 
     def get_tensor_mode(self, name: str) -> str:
         return "INPUT" if name == "images" else "OUTPUT"
@@ -158,7 +164,7 @@ class _Log:
 
 
 def fake_tensorrt(
-    input_shape: tuple[int, ...], output_shape: tuple[int, ...], answer: Callable[[Floats], Floats]
+    input_shape: tuple[int, ...], output_shape: tuple[int, ...], answer: Callable[[Bytes], Floats]
 ) -> Any:
     """The module `tensorrt`; a plan is good when it reads b"plan"."""
     module: Any = ModuleType("tensorrt")
@@ -166,7 +172,8 @@ def fake_tensorrt(
     module.ILogger = _Log
     module.BuilderFlag = SimpleNamespace(FP16=0, INT8=1, TF32=2)
     module.TensorIOMode = SimpleNamespace(INPUT="INPUT", OUTPUT="OUTPUT")
-    module.nptype = lambda dtype: {"FLOAT": np.float32, "INT64": np.int64}[dtype]
+    module.nptype = lambda dtype: {"FLOAT": np.float32, "INT64": np.int64, "UINT8": np.uint8}[dtype]
+    module.input_type = "UINT8"
     module.input_shape, module.output_shape, module.answer = input_shape, output_shape, answer
     module.more_outputs = {}
     module.has_context = True

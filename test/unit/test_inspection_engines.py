@@ -8,12 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from tiny_model import build_onnx, card, picture, write_package
 
-from shopfloor.inspection.engines import Engine, EngineError, EngineOptions, load_engine
+from shopfloor.inspection.engines import (
+    Engine,
+    EngineError,
+    EngineInfo,
+    EngineOptions,
+    load_engine,
+)
+from shopfloor.inspection.engines.graph import take_bytes
+from shopfloor.inspection.engines.onnxruntime import from_bytes
 from shopfloor.inspection.letterbox import Letterbox
 from shopfloor.inspection.model import ModelPackage, load_model_package
+from shopfloor.inspection.parity import batches
 from shopfloor.inspection.yolo import OutputError, YoloDecoder
 
 ENGINES = ("onnxruntime", "openvino")
@@ -46,6 +56,28 @@ def test_layouts_and_shapes(tmp_path: Path, engine: str, layout: str, dynamic: b
     np.testing.assert_allclose(found.scores, [1.0, (200 - 128) / 127], atol=1e-5)
     np.testing.assert_allclose(found.xyxy, [[32, 0, 64, 32], [96, 64, 128, 96]], atol=1e-3)
     assert loaded.describe().precision == "float32"
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_model_that_takes_bytes_gives_the_same(
+    tmp_path: Path, normalised: bool, dynamic: bool
+) -> None:
+    wants = {"scale": 1.5, "mean": [10.0, 20.0, 30.0], "std": [1.1, 0.9, 0.8]}
+    given = {**INPUT, "channels": "rgb", **(wants if normalised else {})}
+    package, plain = load(tmp_path, "onnxruntime", build_onnx(dynamic=dynamic), input=given)
+    changed = onnx.load_model_from_string(package.onnx)
+    before = len(changed.graph.node)
+    take_bytes(changed, package.input.gain, package.input.offset)
+    onnx.checker.check_model(changed, full_check=True)
+    assert len(changed.graph.node) == before + (3 if normalised else 1)
+    info = EngineInfo("onnxruntime", "float32")
+    converting = from_bytes(changed.SerializeToString(), EngineOptions(), info)
+    images = [picture((1, 0, 0, 255), (3, 2, 2, 200))]
+    (floats,), (pixels,) = (batches(package, images, as_bytes=flag) for flag in (False, True))
+    assert pixels.dtype == np.uint8 and floats.dtype == np.float32
+    wanted, found = plain.infer(floats)[0], converting.infer(pixels)[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

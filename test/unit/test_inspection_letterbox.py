@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from shopfloor.inspection.letterbox import Geometry, Letterbox
+from shopfloor.inspection.model import InputFormat
 
 
 def reference(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.float32]:
@@ -75,9 +76,13 @@ def test_picture_is_not_changed_and_the_buffer_is_the_same() -> None:
 def test_rgb_and_normalisation_apply_to_padding_too() -> None:
     image = np.random.default_rng(0).integers(0, 255, (32, 64, 3), np.uint8)
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
-    letterbox = Letterbox(64, 64, rgb=True, scale=1 / 255, mean=mean, std=std)
+    form = InputFormat("images", 64, 64, "rgb", 1 / 255, mean, std)
+    letterbox, as_bytes = Letterbox.of(form), Letterbox.of(form, as_bytes=True)
     for _ in range(2):
         letterbox(image)
+        as_bytes(image)
+    np.testing.assert_array_equal(as_bytes.batch, reference(image, 64, 64)[:, ::-1])
+    assert as_bytes.batch.dtype == np.uint8
     plain = reference(image, 64, 64)[:, ::-1] / 255
     wanted = (plain - np.reshape(mean, (1, 3, 1, 1))) / np.reshape(std, (1, 3, 1, 1))
     np.testing.assert_allclose(letterbox.batch, wanted, atol=2e-6)

@@ -38,17 +38,21 @@ def _forget() -> None:
 def fake(package: ModelPackage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The module `tensorrt`, answering what ONNX Runtime answers, with a plan in place."""
     reference = load_engine("onnxruntime", package, EngineOptions())
-    trt = fake_tensorrt(SHAPE, (1, 252, 8), lambda batch: reference.infer(batch)[0])
+
+    def answer(batch: Any) -> Any:
+        return reference.infer(batch.astype(np.float32))[0]
+
+    trt = fake_tensorrt(SHAPE, (1, 252, 8), answer)
     _forget()
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     engine = importlib.import_module(ENGINE)
 
     def open_cuda() -> FakeCuda:
         trt.cuda = FakeCuda()
-        trt.cuda.free_items = trt.free_items
+        trt.cuda.free_bytes = trt.free_bytes
         return trt.cuda  # type: ignore[no-any-return]
 
-    trt.free_items = 1 << 24
+    trt.free_bytes = 1 << 26
     monkeypatch.setattr(engine, "open_cuda", open_cuda)
     put_plan(package, engine)
     yield trt
@@ -74,8 +78,8 @@ def test_one_thread_owns_the_device_and_the_graph_is_launched(
     rng = np.random.default_rng(0)
     kept = []
     for _ in range(3):  # FakeCuda refuses any other thread, and a read before the wait
-        batch = rng.uniform(0, 255, SHAPE).astype(np.float32)
-        kept.append((engine.infer(batch)[0], reference.infer(batch)[0]))
+        batch = rng.integers(0, 256, SHAPE, np.uint8)
+        kept.append((engine.infer(batch)[0], reference.infer(batch.astype(np.float32))[0]))
     for given, wanted in kept:
         np.testing.assert_array_equal(given, wanted)
     assert fake.cuda.launches == 3
@@ -88,7 +92,7 @@ def test_one_thread_owns_the_device_and_the_graph_is_launched(
 
 def test_open_lengths_are_fixed_by_the_package(package: ModelPackage, fake: Any) -> None:
     fake.input_shape = (-1, 3, -1, -1)
-    assert load(package).infer(np.zeros(SHAPE, np.float32))[0].shape == (1, 252, 8)
+    assert load(package).infer(np.zeros(SHAPE, np.uint8))[0].shape == (1, 252, 8)
 
 
 @pytest.mark.parametrize(
@@ -119,11 +123,11 @@ def test_what_can_be_wrong_when_it_is_loaded(package: ModelPackage, fake: Any) -
     with pytest.raises(EngineError, match="no room for its context"):
         load(package)
     fake.has_context = True
-    fake.free_items = 100
-    with pytest.raises(EngineError, match=r"tensor 'images' .*cudaMalloc of 147456 bytes: out of"):
+    fake.free_bytes = 400
+    with pytest.raises(EngineError, match=r"tensor 'images' .*cudaMalloc of 36864 bytes: out of"):
         load(package)
     assert fake.cuda.closed
-    fake.free_items = 1 << 24
+    fake.free_bytes = 1 << 26
     fake.output_shape = (1, 252, 7)
     with pytest.raises(EngineError, match=r"output tensor 'output' has shape \[1, 252, 7\]"):
         load(package)
@@ -140,12 +144,13 @@ def test_what_can_be_wrong_when_it_is_loaded(package: ModelPackage, fake: Any) -
 
 def test_a_fault_on_the_device_is_an_error_of_the_engine(package: ModelPackage, fake: Any) -> None:
     engine = load(package)
-    with pytest.raises(EngineError, match=r"batch .*allowed"):
-        engine.infer(np.zeros((1, 3, 32, 32), np.float32))
+    for wrong in (np.zeros((1, 3, 32, 32), np.uint8), np.zeros(SHAPE, np.float32)):
+        with pytest.raises(EngineError, match=r"batch .*allowed: uint8 \[1, 3, 96, 128\]"):
+            engine.infer(wrong)
     fake.cuda.broken = True
     for _ in range(2):
         with pytest.raises(EngineError, match="illegal memory access"):
-            engine.infer(np.zeros(SHAPE, np.float32))
+            engine.infer(np.zeros(SHAPE, np.uint8))
     engine.close()
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 
 from shopfloor.inspection.engines import (
     BACKENDS,
     PRECISIONS,
+    Batch,
     EngineError,
     EngineOptions,
     load_engine,
@@ -28,7 +28,6 @@ from shopfloor.inspection.parity import (
     reference_outputs,
 )
 
-Floats = npt.NDArray[np.float32]
 WARM_UP = 3
 
 
@@ -94,8 +93,8 @@ class Bench:
         self._package = package
         self._seconds = seconds
         self._clock = clock
-        self._inputs = batches(package, parity_pictures(package))
-        self._reference = reference_outputs(package, self._inputs)
+        self._pictures = parity_pictures(package)
+        self._reference = reference_outputs(package, batches(package, self._pictures))
 
     def measure(self, candidate: Candidate) -> Measured:
         """Never raises for an engine that is missing, refuses or fails: that is a result."""
@@ -108,28 +107,29 @@ class Bench:
         parity: Parity | None = None
         try:
             precision = engine.describe().precision
+            inputs = batches(self._package, self._pictures, as_bytes=engine.takes_bytes)
             parity = check_parity(
                 self._package,
                 engine,
                 self._reference,
-                self._inputs,
+                inputs,
                 TOLERANCES[precision],
                 is_reference=(candidate.engine, precision) == (REFERENCE, "float32"),
             )
-            times_ms = tuple(1e3 * t for t in self._time(engine.infer))
+            times_ms = tuple(1e3 * t for t in self._time(engine.infer, inputs))
         except EngineError as error:
             return Measured(candidate, info, parity, (), str(error))
         finally:
             engine.close()
         return Measured(candidate, info, parity, times_ms, parity.complaint)
 
-    def _time(self, infer: Callable[[Floats], object]) -> Iterator[float]:
+    def _time(self, infer: Callable[[Batch], object], inputs: Sequence[Batch]) -> Iterator[float]:
         for _ in range(WARM_UP):
-            infer(self._inputs[0])
+            infer(inputs[0])
         end = self._clock() + self._seconds
         index = 0
         while index < 3 or self._clock() < end:
-            batch = self._inputs[index % len(self._inputs)]
+            batch = inputs[index % len(inputs)]
             started = self._clock()
             infer(batch)
             yield self._clock() - started

@@ -6,13 +6,18 @@ input, and the rest is padding (https://github.com/Megvii-BaseDetection/YOLOX, `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from shopfloor.inspection.model import InputFormat
+
+Batch = npt.NDArray[Any]
+"""Of float32, or of uint8."""
 
 _LARGEST_FACTOR = 15
 """Up to here OpenCV's 1 / (1 / factor) is the factor itself, to the last bit."""
@@ -56,9 +61,10 @@ class Letterbox:
     width, height: of the network's input, pixels.
     pad: grey value of the padding, 0-255.
     rgb: True when the network wants RGB planes; otherwise they are BGR.
-    scale, mean, std: the input is (value * scale - mean) / std, in the order of the planes.
+    gain, offset: the input is value * gain + offset, in the order of the planes. None: the values
+        as they are, in bytes, for an engine that does the rest on its device.
 
-    `batch` is (1, 3, height, width) float32, C-contiguous. Each call overwrites it.
+    `batch` is (1, 3, height, width) float32, or uint8, C-contiguous. Each call overwrites it.
     """
 
     def __init__(
@@ -68,17 +74,16 @@ class Letterbox:
         *,
         pad: int = 114,
         rgb: bool = False,
-        scale: float = 1.0,
-        mean: tuple[float, float, float] = (0.0, 0.0, 0.0),
-        std: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        gain: Sequence[float] | None = (1.0, 1.0, 1.0),
+        offset: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> None:
         self.width = width
         self.height = height
-        self.batch = np.empty((1, 3, height, width), dtype=np.float32)
-        # gain and offset fold scale, mean and std: plane * gain + offset.
-        deviation = np.asarray(std, dtype=np.float32).reshape(3, 1, 1)
-        self._gain = np.float32(scale) / deviation
-        self._offset = -np.asarray(mean, dtype=np.float32).reshape(3, 1, 1) / deviation
+        as_bytes = gain is None
+        self.batch: Batch = np.empty(
+            (1, 3, height, width), dtype=np.uint8 if as_bytes else np.float32
+        )
+        self._gain, self._offset = _by_plane(gain or (1.0, 1.0, 1.0)), _by_plane(offset)
         self._plain = bool(np.all(self._gain == 1.0) and np.all(self._offset == 0.0))
         self._pad = pad * self._gain + self._offset
         self._order = (2, 1, 0) if rgb else (0, 1, 2)
@@ -88,16 +93,15 @@ class Letterbox:
         self._channels: list[npt.NDArray[np.uint8]] = []
 
     @classmethod
-    def of(cls, form: InputFormat) -> Letterbox:
-        """The letterbox that fills a model's input."""
+    def of(cls, form: InputFormat, *, as_bytes: bool = False) -> Letterbox:
+        """The letterbox that fills a model's input; as_bytes: for `Engine.takes_bytes`."""
         return cls(
             form.width,
             form.height,
             pad=form.pad,
             rgb=form.channels == "rgb",
-            scale=form.scale,
-            mean=form.mean,
-            std=form.std,
+            gain=None if as_bytes else form.gain,
+            offset=(0.0, 0.0, 0.0) if as_bytes else form.offset,
         )
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> Geometry:
@@ -131,6 +135,10 @@ class Letterbox:
         self.batch[0, :, height:, :] = self._pad
         self.batch[0, :, :height, width:] = self._pad
         self._covered = size
+
+
+def _by_plane(values: Sequence[float]) -> npt.NDArray[np.float32]:
+    return np.asarray(values, dtype=np.float32).reshape(3, 1, 1)
 
 
 def _shrunk(

@@ -41,6 +41,16 @@ class InputFormat:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     pad: int = 114
 
+    @property
+    def gain(self) -> tuple[float, ...]:
+        """With `offset`, the same as scale, mean and std: value * gain + offset."""
+        return tuple(self.scale / deviation for deviation in self.std)
+
+    @property
+    def offset(self) -> tuple[float, ...]:
+        """See `gain`."""
+        return tuple(-mean / deviation for mean, deviation in zip(self.mean, self.std, strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from shopfloor.inspection.engines import Engine, EngineError, EngineOptions, load_engine
+from shopfloor.inspection.engines import Batch, Engine, EngineError, EngineOptions, load_engine
 from shopfloor.inspection.letterbox import Letterbox
 from shopfloor.inspection.metrics import paired_iou
 from shopfloor.inspection.model import ModelPackage
@@ -76,10 +76,12 @@ def parity_pictures(package: ModelPackage) -> list[npt.NDArray[np.uint8]]:
     )
 
 
-def batches(package: ModelPackage, pictures: Sequence[npt.NDArray[np.uint8]]) -> list[Floats]:
-    """The pictures as the network takes them."""
-    letterbox = Letterbox.of(package.input)
-    made: list[Floats] = []
+def batches(
+    package: ModelPackage, pictures: Sequence[npt.NDArray[np.uint8]], *, as_bytes: bool = False
+) -> list[Batch]:
+    """The pictures as the network takes them; as_bytes: as `Engine.takes_bytes` says."""
+    letterbox = Letterbox.of(package.input, as_bytes=as_bytes)
+    made: list[Batch] = []
     for picture in pictures:
         letterbox(picture)
         made.append(letterbox.batch.copy())
@@ -90,12 +92,13 @@ def check_parity(
     package: ModelPackage,
     engine: Engine,
     reference: Sequence[Floats],
-    inputs: Sequence[Floats],
+    inputs: Sequence[Batch],
     tolerance: Tolerance,
     is_reference: bool = False,
 ) -> Parity:
     """Compare `engine` on `inputs` with the `reference` outputs; raises EngineError.
 
+    inputs: `batches` as this engine takes them.
     is_reference: it agrees with itself also where the pictures show nothing to compare.
     """
     decoder = YoloDecoder(package.output, score_floor=0.0, nms_iou=1.0)
@@ -126,7 +129,7 @@ def check_parity(
     return Parity(worst_score, worst_iou, count, complaint)
 
 
-def reference_outputs(package: ModelPackage, inputs: Sequence[Floats]) -> list[Floats]:
+def reference_outputs(package: ModelPackage, inputs: Sequence[Batch]) -> list[Floats]:
     """What the reference engine answers; raises EngineError."""
     engine = load_engine(REFERENCE, package, EngineOptions())
     try:
@@ -145,10 +148,10 @@ def open_engine(name: str, package: ModelPackage, options: EngineOptions) -> Eng
     if name == REFERENCE and precision == "float32":
         return engine
     try:
-        inputs = batches(package, parity_pictures(package))
-        found = check_parity(
-            package, engine, reference_outputs(package, inputs), inputs, TOLERANCES[precision]
-        )
+        pictures = parity_pictures(package)
+        reference = reference_outputs(package, batches(package, pictures))
+        inputs = batches(package, pictures, as_bytes=engine.takes_bytes)
+        found = check_parity(package, engine, reference, inputs, TOLERANCES[precision])
         if found.complaint:
             raise EngineError(
                 f"{package.name}/{package.version}: {engine.describe().name} in {precision} "

@@ -85,7 +85,7 @@ class Inspector:
         self.criteria = criteria
         self._engine = engine
         form = package.input
-        self._letterbox = Letterbox.of(form)
+        self._letterbox = Letterbox.of(form, as_bytes=engine.takes_bytes)
         self._decoder = YoloDecoder(
             package.output,
             score_floor=score_floor,

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ BACKENDS = {
     "tensorrt": f"{_HERE}.tensorrt",
 }
 """Name of an engine -> module with a function `load(name, package, options) -> Engine`."""
+
+Batch = npt.NDArray[Any]
+"""(B, 3, H, W), of float32 or of uint8."""
 
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 
@@ -55,15 +58,21 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """A loaded model. All methods are called by one thread at a time."""
+    """A loaded model. All methods are called by one thread at a time.
 
-    def infer(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+    takes_bytes: batches are uint8, as they lie in the picture; the engine makes of them on its
+        device what the model wants. Else they are float32, scaled and normalised.
+    """
+
+    takes_bytes: bool
+
+    def infer(self, batch: Batch) -> list[npt.NDArray[np.float32]]:
         """Raw outputs for a (B, 3, H, W) batch; the arrays belong to the caller.
 
         Raises EngineError.
         """
 
-    def begin(self, batch: npt.NDArray[np.float32]) -> Callable[[], list[npt.NDArray[np.float32]]]:
+    def begin(self, batch: Batch) -> Callable[[], list[npt.NDArray[np.float32]]]:
         """Begin `infer`, and give what waits for its outputs. Both raise EngineError.
 
         The caller may do other work before it waits, but must wait before it changes `batch` or
@@ -80,11 +89,13 @@ class Engine(Protocol):
 class Synchronous(ABC):
     """An engine that works on its caller's thread."""
 
+    takes_bytes = False
+
     @abstractmethod
-    def infer(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+    def infer(self, batch: Batch) -> list[npt.NDArray[np.float32]]:
         """See `Engine`."""
 
-    def begin(self, batch: npt.NDArray[np.float32]) -> Callable[[], list[npt.NDArray[np.float32]]]:
+    def begin(self, batch: Batch) -> Callable[[], list[npt.NDArray[np.float32]]]:
         """All of the work is done while it is waited for."""
         return partial(self.infer, batch)
 

@@ -6,6 +6,7 @@ cuda-python is taken first: it knows CUDA graphs. All calls are made on one thre
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -14,8 +15,7 @@ import numpy.typing as npt
 
 from shopfloor.inspection.engines import EngineError
 
-Floats = npt.NDArray[np.float32]
-_ITEM = np.dtype(np.float32).itemsize
+Array = npt.NDArray[Any]
 
 
 class Cuda(Protocol):
@@ -24,19 +24,19 @@ class Cuda(Protocol):
     def device(self) -> str:
         """Name and compute capability."""
 
-    def pinned(self, shape: tuple[int, ...]) -> Floats:
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """A page-locked array: the device copies from and to it while the CPU goes on."""
 
-    def allocate(self, items: int) -> int:
-        """Address of device memory for so many float32."""
+    def allocate(self, size_bytes: int) -> int:
+        """Address of device memory."""
 
     def stream(self) -> int:
         """Handle of the stream."""
 
-    def upload(self, address: int, source: Floats) -> None:
+    def upload(self, address: int, source: Array) -> None:
         """Queue a copy to the device."""
 
-    def download(self, target: Floats, address: int) -> None:
+    def download(self, target: Array, address: int) -> None:
         """Queue a copy from the device."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -82,18 +82,18 @@ class CudaPython:
         text = name.decode() if isinstance(name, bytes) else str(name)
         return f"{text.rstrip(chr(0))} {properties.major}.{properties.minor}"
 
-    def pinned(self, shape: tuple[int, ...]) -> Floats:
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """Page-locked host memory."""
-        items = int(np.prod(shape))
+        size_bytes = math.prod(shape) * np.dtype(dtype).itemsize
         flags = self._api.cudaHostAllocDefault
-        address = int(self._call("cudaHostAlloc", items * _ITEM, flags))
+        address = int(self._call("cudaHostAlloc", size_bytes, flags))
         self._pinned.append(address)
-        memory = (ctypes.c_float * items).from_address(address)
-        return np.ctypeslib.as_array(memory).reshape(shape)
+        memory = (ctypes.c_uint8 * size_bytes).from_address(address)
+        return np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
 
-    def allocate(self, items: int) -> int:
-        """Device memory for so many float32."""
-        address = int(self._call("cudaMalloc", items * _ITEM))
+    def allocate(self, size_bytes: int) -> int:
+        """Device memory."""
+        address = int(self._call("cudaMalloc", size_bytes))
         self._addresses.append(address)
         return address
 
@@ -101,11 +101,11 @@ class CudaPython:
         """Handle of the stream."""
         return int(self._stream)
 
-    def upload(self, address: int, source: Floats) -> None:
+    def upload(self, address: int, source: Array) -> None:
         """Queue a copy to the device."""
         self._copy(address, source.ctypes.data, source.nbytes, "cudaMemcpyHostToDevice")
 
-    def download(self, target: Floats, address: int) -> None:
+    def download(self, target: Array, address: int) -> None:
         """Queue a copy from the device."""
         self._copy(target.ctypes.data, address, target.nbytes, "cudaMemcpyDeviceToHost")
 
@@ -173,14 +173,14 @@ class PyCuda:
         major, minor = self._device.compute_capability()
         return f"{self._device.name()} {major}.{minor}"
 
-    def pinned(self, shape: tuple[int, ...]) -> Floats:
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """Page-locked host memory."""
-        array: Floats = self._do(self._api.pagelocked_empty, shape, np.float32)
+        array: Array = self._do(self._api.pagelocked_empty, shape, dtype)
         return array
 
-    def allocate(self, items: int) -> int:
-        """Device memory for so many float32."""
-        memory = self._do(self._api.mem_alloc, items * _ITEM)
+    def allocate(self, size_bytes: int) -> int:
+        """Device memory."""
+        memory = self._do(self._api.mem_alloc, size_bytes)
         self._memory.append(memory)
         return int(memory)
 
@@ -188,11 +188,11 @@ class PyCuda:
         """Handle of the stream."""
         return int(self._queue.handle)
 
-    def upload(self, address: int, source: Floats) -> None:
+    def upload(self, address: int, source: Array) -> None:
         """Queue a copy to the device."""
         self._do(self._api.memcpy_htod_async, address, source, self._queue)
 
-    def download(self, target: Floats, address: int) -> None:
+    def download(self, target: Array, address: int) -> None:
         """Queue a copy from the device."""
         self._do(self._api.memcpy_dtoh_async, target, address, self._queue)
 

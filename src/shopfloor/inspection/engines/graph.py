@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import onnx
+
+Values = Sequence[float]
 
 
 def name_nodes(model: onnx.ModelProto) -> None:
@@ -12,6 +17,31 @@ def name_nodes(model: onnx.ModelProto) -> None:
         if not node.name or node.name in seen:
             node.name = f"{node.op_type}_{index}"
         seen.add(node.name)
+
+
+def take_bytes(model: onnx.ModelProto, gain: Values, offset: Values) -> None:
+    """Have the model take pixels as bytes, and make of them what it took before.
+
+    The input keeps its name and shape and becomes uint8; the model sees pixel * gain + offset, one
+    value of each a plane.
+    """
+    graph = model.graph
+    name = graph.input[0].name
+    inner = f"{name} as float"
+    for node in graph.node:
+        node.input[:] = [inner if given == name else given for given in node.input]
+    graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    nodes = [onnx.helper.make_node("Cast", [name], [inner], inner, to=onnx.TensorProto.FLOAT)]
+    for kind, values, neutral in (("Mul", gain, 1.0), ("Add", offset, 0.0)):
+        if any(value != neutral for value in values):
+            constant = np.asarray(values, np.float32).reshape(1, len(values), 1, 1)
+            label = f"{name} {kind}"
+            graph.initializer.append(onnx.numpy_helper.from_array(constant, label))
+            before = f"{inner} before {kind}"
+            nodes[-1].output[0] = before
+            nodes.append(onnx.helper.make_node(kind, [before, label], [inner], label))
+    for index, node in enumerate(nodes):
+        graph.node.insert(index, node)
 
 
 def after_last_convolution(model: onnx.ModelProto) -> list[onnx.NodeProto]:

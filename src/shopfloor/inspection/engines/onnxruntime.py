@@ -7,6 +7,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from shopfloor.inspection.engines import (
+    Batch,
     EngineError,
     EngineInfo,
     EngineOptions,
@@ -34,7 +35,7 @@ class OnnxRuntimeEngine(Synchronous):
         self._input = session.get_inputs()[0].name
         self._outputs = [output.name for output in session.get_outputs()]
 
-    def infer(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+    def infer(self, batch: Batch) -> list[npt.NDArray[np.float32]]:
         """Raw outputs, each a new array."""
         if self._session is None:
             raise EngineError("the engine is closed")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import openvino
 
 from shopfloor.inspection.engines import (
+    Batch,
     EngineError,
     EngineInfo,
     EngineOptions,
@@ -28,16 +29,18 @@ _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8
 class OpenVinoEngine:
     """One compiled model with one request; made by `load`."""
 
+    takes_bytes = False
+
     def __init__(self, compiled: openvino.CompiledModel, info: EngineInfo) -> None:
         self._info = info
         self._request: openvino.InferRequest | None = compiled.create_infer_request()
         self._outputs = range(len(compiled.outputs))
 
-    def infer(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+    def infer(self, batch: Batch) -> list[npt.NDArray[np.float32]]:
         """Raw outputs, each a new array."""
         return self.begin(batch)()
 
-    def begin(self, batch: npt.NDArray[np.float32]) -> Callable[[], list[npt.NDArray[np.float32]]]:
+    def begin(self, batch: Batch) -> Callable[[], list[npt.NDArray[np.float32]]]:
         """Begin on OpenVINO's own thread, which reads the caller's buffer."""
         request = self._request
         if request is None:

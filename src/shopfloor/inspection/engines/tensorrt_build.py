@@ -30,7 +30,7 @@ def build_plan(package: ModelPackage, precision: str, gpu: str, progress: Progre
     builder = trt.Builder(log)
     network = builder.create_network(_network_flags(typed))
     parser = trt.OnnxParser(network, log)
-    if not parser.parse(onnx_of(package, in_file, symmetric=True)):
+    if not parser.parse(_with_bytes(package, onnx_of(package, in_file, symmetric=True))):
         errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise EngineError(f"{package.path}: TensorRT can't read it: {errors}")
     config = builder.create_builder_config()
@@ -46,6 +46,22 @@ def build_plan(package: ModelPackage, precision: str, gpu: str, progress: Progre
         raise EngineError(f"{package.path}: TensorRT can't build it: {log.reason()}")
     report = {"typed": "in the ONNX file" if typed else "builder flags", "onnx": in_file}
     return Built(bytes(plan), plan_key(package, precision, gpu), report)
+
+
+def _with_bytes(package: ModelPackage, content: bytes) -> bytes:
+    """The ONNX file, taking pixels as bytes; raises EngineError."""
+    try:
+        import onnx
+
+        from shopfloor.inspection.engines.graph import take_bytes
+
+        model = onnx.load_model_from_string(content)
+        take_bytes(model, package.input.gain, package.input.offset)
+        return bytes(model.SerializeToString())
+    except ImportError as error:
+        raise EngineError(f"a plan needs onnx to be built: {error}") from error
+    except Exception as error:  # protobuf's errors share no base class but this one
+        raise EngineError(f"{package.path}: TensorRT can't read it: {error}") from error
 
 
 def _network_flags(typed: bool) -> int:

@@ -20,10 +20,14 @@ class Tensor:
 
 
 def check_tensors(
-    package: ModelPackage, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+    package: ModelPackage,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    input_dtype: str = "float32",
 ) -> None:
     """Raise EngineError, naming file and tensor, unless the model takes and gives what is said.
 
+    input_dtype: uint8 where the engine's own file was made to take pixels as bytes.
     There must be one input. Of several outputs the first is the one that is decoded.
     """
     form = package.input
@@ -33,10 +37,10 @@ def check_tensors(
             f"{package.path}: input tensors are {names}; model.yaml says '{form.name}'"
         )
     given, wanted = inputs[0], (1, 3, form.height, form.width)
-    if given.dtype != "float32" or not _fits(given.shape, wanted):
+    if given.dtype != input_dtype or not _fits(given.shape, wanted):
         raise EngineError(
             f"{package.path}: input tensor '{given.name}' is {given.dtype} {_text(given.shape)}; "
-            f"model.yaml says float32 {list(wanted)}"
+            f"model.yaml says {input_dtype} {list(wanted)}"
         )
     if not outputs:
         raise EngineError(f"{package.path}: the model has no output tensor")
