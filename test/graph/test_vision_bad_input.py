@@ -13,7 +13,7 @@ import pytest
 from harness import ACTIVE, Graph, statuses
 from sensor_msgs.msg import CompressedImage, Image
 from shopfloor_msgs.msg import FrameInfo, InspectionResult
-from visualization_msgs.msg import Marker, MarkerArray
+from visualization_msgs.msg import ImageMarker, Marker, MarkerArray
 
 from shopfloor.ros import images
 from shopfloor.ros.endpoint_node import message_type
@@ -180,6 +180,7 @@ def test_what_a_person_sees(graph: Graph, tmp_path: Path) -> None:
     results = graph.collect("inspection_result")
     maps: list[CompressedImage] = graph.collect("score_map_compressed", inspector="inspector")
     markers: list[MarkerArray] = graph.collect("markers", inspector="inspector")
+    drawn: list[ImageMarker] = graph.collect("image_markers", inspector="inspector")
     graph.start(
         "camera:camera", "inspector:inspector",
         parameters={
@@ -192,7 +193,13 @@ def test_what_a_person_sees(graph: Graph, tmp_path: Path) -> None:
     def boxes() -> list[Marker]:
         return [m for array in markers for m in array.markers if m.type == Marker.LINE_LIST]
 
+    def over_frames() -> set[int]:
+        """What was done to boxes in the pixels of frames that have a result."""
+        known = [r.header for r in results]
+        return {m.action for m in drawn if m.header in known}
+
     graph.until(lambda: len(maps) > 3 and len(boxes()) > 3 and len(results) > 12, "views")
+    graph.until(lambda: over_frames() == {ImageMarker.ADD, ImageMarker.REMOVE}, "image markers")
     failed = {(r.header.stamp.sec, r.header.stamp.nanosec) for r in results
               if r.verdict == InspectionResult.VERDICT_FAIL}  # fmt: skip
     assert {(m.header.stamp.sec, m.header.stamp.nanosec) for m in maps[:3]} <= failed
@@ -204,6 +211,10 @@ def test_what_a_person_sees(graph: Graph, tmp_path: Path) -> None:
     assert (min(ys), max(ys)) == pytest.approx((0.016, 0.032))
     labels = {m.text for a in markers for m in a.markers if m.type == Marker.TEXT_VIEW_FACING}
     assert labels == {"red 1.00"}
+    for marker in drawn:
+        corners = {(round(p.x), round(p.y)) for p in marker.points}
+        cell = {(32, 32), (64, 32), (64, 64), (32, 64)}
+        assert corners == (cell if marker.action == ImageMarker.ADD else set())
 
 
 @pytest.mark.skipif(

@@ -17,7 +17,12 @@ from shopfloor.inspection.pipeline import InspectionOutcome
 from shopfloor.inspection.rungs import Rung
 from shopfloor.inspection.score_map import overlay, score_map
 from shopfloor.inspection.verdict import Verdict
-from shopfloor.inspection.view_messages import detections_2d, has_vision_msgs, markers
+from shopfloor.inspection.view_messages import (
+    detections_2d,
+    has_vision_msgs,
+    image_marker,
+    markers,
+)
 from shopfloor.ros import images
 from shopfloor.ros.frames import Frame
 from shopfloor.ros.node import ShopfloorNode
@@ -55,6 +60,7 @@ class Views:
             key: node.publisher(key, inspector=name)
             for key in (
                 "annotated", "annotated_compressed", "score_map", "score_map_compressed", "markers",
+                "image_markers",
             )
         }  # fmt: skip
         if has_vision_msgs():
@@ -95,6 +101,8 @@ class Views:
         if self._wanted("markers"):
             array = markers(seen, classes, header, self._pixel_size_mm)
             self._publishers["markers"].publish(array)
+        if self._wanted("image_markers"):
+            self._publishers["image_markers"].publish(image_marker(seen, header))
         if self._wanted("detections_2d"):
             self._publishers["detections_2d"].publish(detections_2d(seen, classes, header))
 
