@@ -98,9 +98,9 @@ def in_one_process(results: Results, seconds: float, model: str) -> None:
     seen: list[InspectionResult] = []
     inspector_publish = inspector._publish
 
-    def watch(frame: Frame, outcome: Any, stages_ms: dict[str, float]) -> None:
-        inspector_publish(frame, outcome, stages_ms)
-        seen.append(stages_ms)
+    def watch(session: Any, shown: Any, result: InspectionResult) -> bool:
+        seen.append({stage.name: stage.duration_ms for stage in result.provenance.stages})
+        return inspector_publish(session, shown, result)
 
     inspector._publish = watch  # type: ignore[method-assign]
     for node in (feeder, inspector):

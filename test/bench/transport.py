@@ -92,7 +92,8 @@ class PublisherNode(ShopfloorNode[BaseParameters]):
             )
             info.header.stamp = self.stamp(stamp_ns)
             image = images[sequence % len(images)]
-            self._publisher.publish(Frame(image, "bgr8", stamp_ns, sequence, CAMERA, part, 0), info)
+            frame = Frame(image, "bgr8", stamp_ns, sequence, CAMERA, part, 0)
+            self._publisher.publish(frame, lambda info=info: info)
 
 
 class SubscriberNode(ShopfloorNode[BaseParameters]):

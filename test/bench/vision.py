@@ -207,6 +207,17 @@ class Bare:
         images = self._images
         return _rate(seconds, lambda i: self._inspector.inspect(images[i % len(images)], "bgr8"))
 
+    def paced_ms(self, frames: int, rate_hz: float) -> float:
+        """Median time of an inspection when one begins every 1 / rate_hz."""
+        due, times = time.perf_counter(), []
+        for index in range(frames):
+            due += 1.0 / rate_hz
+            time.sleep(max(0.0, due - time.perf_counter()))
+            started = time.perf_counter()
+            self._inspector.inspect(self._images[index % len(self._images)], "bgr8")
+            times.append(1e3 * (time.perf_counter() - started))
+        return float(np.median(times))
+
 
 def _rate(seconds: float, work: Callable[[int], object]) -> float:
     start, done = time.perf_counter(), 0
@@ -227,6 +238,7 @@ def run(results: Results, seconds: float, engine: str, precision: str) -> None:
     paced: dict[str, Figures] = {}
     full: dict[str, Figures] = {}
     over: dict[str, Figures] = {}
+    over_bare: dict[str, list[float]] = {key: [] for key in table}
     share = seconds / TURNS
     for key, contender in table.items():
         console.print(f"{contender.name} ...")
@@ -241,7 +253,12 @@ def run(results: Results, seconds: float, engine: str, precision: str) -> None:
             full[key], ratios[key] = joined(turns), float(np.median(pairs))
             # A rate that one thread keeps up with: above it, age is waiting for the engine.
             steady_hz = min(RATE_HZ, 0.75 * float(np.median(loop_hz)))
-            paced[key] = measure(int(steady_hz * seconds), steady_hz)
+            frames, apart = int(steady_hz * share), []
+            for _ in range(TURNS):
+                alone_ms = bare.paced_ms(frames, steady_hz)
+                apart.append(measure(frames, steady_hz))
+                over_bare[key].append(float(np.median(apart[-1].ages())) - alone_ms)
+            paced[key] = joined(apart)
             if key in ("one", "ring"):
                 rate_hz = 2 * float(np.median(loop_hz))
                 over[key] = measure(int(rate_hz * share), rate_hz)
@@ -259,16 +276,21 @@ def run(results: Results, seconds: float, engine: str, precision: str) -> None:
     for key in ("one", "ring", "image"):
         figures = paced[key]
         p50, p99 = np.percentile(figures.over_engine(), [50, 99])
+        turns_ms = ", ".join(f"{ms:.2f}" for ms in over_bare[key])
+        results.add(f"{table[key].name}: age over a bare inspection", float(np.median(
+                    over_bare[key])), "ms", floor if key != "one" else None, limits[key],
+                    f"p50, in turns at the same rate: {turns_ms}")  # fmt: skip
         note = f"p99 {p99:.2f} ms at {figures.sent / seconds:.0f} Hz; {figures.drops()}"
-        results.add(f"{table[key].name}: over the inspection", float(p50), "ms",
-                    floor if key != "one" else None, limits[key], note)  # fmt: skip
+        results.add(f"{table[key].name}: age less the inspection's stages", float(p50), "ms",
+                    note=note)  # fmt: skip
     results.add("copy of a 1080p frame", floor, "ms",
                 limit="floor: ring 1, Image 8 copies on the way",
                 note="33 ms apart, as frames come")  # fmt: skip
     around = paced["one"].stages("convert", "preprocess", "postprocess", "decide")
     p50, p99 = np.percentile(around, [50, 99])
-    results.add("pre + post", float(p99), "ms", limit="p99 <= 1.5 ms", note=f"p50 {p50:.2f} ms; "
-                "1080p in, gauges of the frame included")  # fmt: skip
+    gauges, message = (np.median(paced["one"].stages(name)) for name in ("gauges", "meanwhile"))
+    note = f"p50 {p50:.2f} ms; beside the engine: gauges {gauges:.2f}, message {message:.2f} ms"
+    results.add("pre + post, 1080p in", float(p99), "ms", limit="p99 <= 1.5 ms", note=note)
     _side_by_side(results, full, paced)
     _ages(results, table, full, over)
 

@@ -59,14 +59,9 @@ class Figures:
     def over_engine(self) -> Any:
         """Age less the time of the inspection itself: transport, waiting, messages; ms.
 
-        What is done for the message beside an engine with a thread of its own costs no time.
+        What is done for the message beside the engine counts too, though the frame is not held up.
         """
-        beside = ("meanwhile",) if not self._alone() else ()
-        return self.ages() - self.stages(*WORK, *beside)
-
-    def _alone(self) -> bool:
-        """Whether the engine runs on its caller's thread."""
-        return any(r.provenance.engine.startswith("onnxruntime") for r in self.results)
+        return self.ages() - self.stages(*WORK)
 
 
 def joined(turns: list[Figures]) -> Figures:

@@ -160,7 +160,7 @@ class Feeder:
         info.header.stamp = self.node.stamp(stamp_ns)
         info.header.frame_id = CAMERA
         self.publisher.publish(
-            Frame(image, "bgr8", stamp_ns, self.sequence, CAMERA, info.part_id, 0), info
+            Frame(image, "bgr8", stamp_ns, self.sequence, CAMERA, info.part_id, 0), lambda: info
         )
 
 

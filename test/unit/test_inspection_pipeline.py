@@ -152,6 +152,8 @@ class FakeEngine(Synchronous):
 class SlowEngine(FakeEngine):
     """Works on a thread of its own until it is let go."""
 
+    works_beside = True
+
     def __init__(self, *answers: Any) -> None:
         super().__init__(*answers)
         self.may_end = threading.Event()
@@ -160,6 +162,7 @@ class SlowEngine(FakeEngine):
     def begin(self, batch: Any) -> Callable[[], list[Any]]:
         def work() -> list[Any]:
             assert self.may_end.wait(10)
+            self.may_end.clear()
             return self.infer(batch)
 
         return self._thread.submit(work).result
@@ -167,16 +170,38 @@ class SlowEngine(FakeEngine):
 
 def test_what_else_there_is_to_do_is_done_while_the_engine_works(package: ModelPackage) -> None:
     output = np.zeros(package.output.shape, np.float32)
-    engine = SlowEngine(*[output] * 4)
+    engine = SlowEngine(*[output] * 2)
     inspector = Inspector(package, engine, CRITERIA)
     image = picture((0, 0, 0, 100))
     outcome = inspector.inspect(image, "bgr8", engine.may_end.set)  # else it never ends
-    assert outcome.decision.verdict is Verdict.PASS and outcome.stages_ms["meanwhile"] >= 0
-    engine.may_end.set()
-    with pytest.raises(RuntimeError, match="elsewhere"):
-        inspector.inspect(image, "bgr8", lambda: (_ for _ in ()).throw(RuntimeError("elsewhere")))
-    assert len(engine.answers) == 1  # it was waited for: the next frame finds it free
-    assert inspector.inspect(image, "bgr8").decision.verdict is Verdict.PASS
+    assert outcome.decision.verdict is Verdict.PASS
+    stages = outcome.stages_ms
+    spent = stages["infer"] + stages["gauges"] + stages["meanwhile"]
+    assert inspector.infer_ms.percentile(100) == pytest.approx(spent)
+
+
+@pytest.mark.parametrize("answer", [None, EngineError("out of memory")])
+def test_a_begun_inference_is_waited_for_whatever_fails(package: ModelPackage, answer: Any) -> None:
+    output = np.zeros(package.output.shape, np.float32)
+    engine = SlowEngine(output, output if answer is None else answer, output)
+    inspector = Inspector(package, engine, CRITERIA)
+    image = picture((0, 0, 0, 100))
+    wait_s = 0.05
+
+    def fail_later() -> None:
+        threading.Timer(wait_s, engine.may_end.set).start()
+        if answer is None:
+            raise RuntimeError("elsewhere")
+
+    if answer is None:
+        with pytest.raises(RuntimeError, match="elsewhere"):
+            inspector.inspect(image, "bgr8", fail_later)
+    else:
+        outcome = inspector.inspect(image, "bgr8", fail_later)
+        assert outcome.decision.reason is Reason.ENGINE_FAULT
+        assert outcome.stages_ms["infer"] > 0.5e3 * wait_s  # a failing board must not look fast
+    assert len(engine.answers) == 1  # the next frame finds it free
+    assert inspector.inspect(image, "bgr8", engine.may_end.set).decision.verdict is Verdict.PASS
 
 
 def test_a_failing_engine_and_nan_are_unknown_and_the_next_frame_is_judged(

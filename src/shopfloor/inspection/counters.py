@@ -17,7 +17,8 @@ FAULTS = (Reason.ENGINE_FAULT, Reason.OUTPUT_INVALID, Reason.UNKNOWN)
 class Counters:
     """`received`, `superseded` and `stride` count on the thread that frames come on.
 
-    The rest count on the inference's worker: a sum that two threads add to would lose some.
+    The rest count where a result is published, one at a time: a sum that two threads add to would
+    lose some.
     """
 
     received: int = 0
@@ -67,5 +68,5 @@ class Counters:
             "dropped stride": self.stride,
             "dropped stale": self.stale,
             "invalid": self.invalid,
-            **{f"verdict {name}": count for name, count in self.verdicts.items()},
+            **{f"verdict {name}": count for name, count in list(self.verdicts.items())},
         }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import count
 from typing import Any
@@ -47,12 +48,47 @@ class _Serving:
     ticks: Iterator[int] = field(default_factory=count)
 
 
+class _Session:
+    """From one activation to its end. What was begun in it is not said in another, or after it."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.frames: FrameSubscription | None = None
+        self.lock = threading.Lock()
+        self.ended = False
+
+    def knows(self, frame: Frame) -> bool:
+        """Whether part and sequence of the frame are known by now."""
+        return self.frames is None or self.frames.knows(frame)
+
+    def complete(self, frame: Frame) -> Frame:
+        """The frame with part and sequence, where they came beside it."""
+        return frame if self.frames is None else self.frames.complete(frame)
+
+    def end(self) -> None:
+        """When this returns, nothing more is published, and no frames come."""
+        with self.lock:
+            self.ended = True
+        frames, self.frames = self.frames, None
+        if frames is not None:
+            frames.close()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A frame, and the activation that it came in."""
+
+    frame: Frame
+    session: _Session
+
+
 @dataclass(frozen=True)
 class _Judged:
-    """A frame with its outcome, and the result that was published of it."""
+    """What was found in a frame, and its result, published or not yet."""
 
     shown: Shown
     result: InspectionResult
+    published: bool
 
 
 class InspectorNode(ShopfloorNode[InspectorParameters]):
@@ -64,9 +100,8 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
         self._variants: Variants | None = None
         self._rungs: RungControl | None = None
         self._serving: _Serving | None = None
-        self._frames: FrameSubscription | None = None
-        self._worker: Worker[Frame, _Judged] | None = None
-        self._counters = Counters()
+        self._session = _Session()
+        self._worker: Worker[_Job, _Judged] | None = None
         super().__init__(name, **node_arguments)
 
     # Lifecycle ----------------------------------------------------------------------------------
@@ -100,16 +135,14 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
 
     def start(self) -> None:
         """Subscribe to the camera."""
-        self._counters = Counters()
-        self._frames = FrameSubscription(
-            self, self.params.camera, self._on_frame, road=self.params.road
+        session = self._session = _Session()
+        session.frames = FrameSubscription(
+            self, self.params.camera, partial(self._on_frame, session), road=self.params.road
         )
 
     def stop(self) -> None:
         """No more frames."""
-        frames, self._frames = self._frames, None
-        if frames is not None:
-            frames.close()
+        self._session.end()
 
     def teardown(self) -> None:
         """Free the models."""
@@ -173,8 +206,8 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
 
     # Frames in: capture thread or executor ------------------------------------------------------
 
-    def _on_frame(self, frame: Frame) -> None:
-        counters, worker, serving = self._counters, self._worker, self._serving
+    def _on_frame(self, session: _Session, frame: Frame) -> None:
+        counters, worker, serving = session.counters, self._worker, self._serving
         if worker is None or serving is None:
             return
         counters.received += 1
@@ -182,16 +215,17 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
         if next(serving.ticks) % serving.rung.stride:
             counters.stride += 1
             return
-        if worker.put(frame):
+        if worker.put(_Job(frame, session)):
             counters.superseded += 1
 
     # On the worker's thread ---------------------------------------------------------------------
 
-    def _inspect(self, frame: Frame) -> _Judged | None:
+    def _inspect(self, job: _Job) -> _Judged | None:
         """Judge a frame and say so from here: waking the executor first takes longer than that.
 
         None: nothing is left to do for the executor.
         """
+        frame, session = job.frame, job.session
         waited_ms = max((self.steady_ns() - frame.received_ns) / 1e6, 0.0)
         serving = self._serving
         if serving is None:
@@ -202,10 +236,17 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
             outcome = self._judge(frame, serving, draft)
         except Exception as error:  # a frame that breaks the code still gets a verdict
             outcome, failure = failed(Reason.UNKNOWN, f"{type(error).__name__}: {error}"), error
-        judged = self._publish(frame, serving, outcome, draft(), {"queue": waited_ms})
-        if failure is not None:
+        stages_ms = {"queue": waited_ms, **outcome.stages_ms}
+        criteria = outcome.criteria or serving.inspector.criteria
+        package, result = serving.inspector.package, draft()
+        messages.complete(result, outcome, package.classes, criteria, stages_ms)
+        shown = Shown(frame, outcome, package, serving.rung, criteria.floor)
+        # Where the part travels beside the image, it may wait for the executor to take it.
+        published = session.knows(frame) and self._publish(session, shown, result)
+        if failure is not None and published:
             raise failure
-        return judged
+        judged = _Judged(shown, result, published)
+        return judged if self._has_more(judged) else None
 
     def _judge(
         self, frame: Frame, serving: _Serving, meanwhile: Callable[[], object]
@@ -236,59 +277,58 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
         result.station = self.params.station or self.get_name()
         return result
 
-    def _publish(
-        self,
-        frame: Frame,
-        serving: _Serving,
-        outcome: InspectionOutcome,
-        result: InspectionResult,
-        stages_ms: dict[str, float],
-    ) -> _Judged | None:
-        frames, counters = self._frames, self._counters
-        if frames is None:
-            return None
-        frame = frames.complete(frame)
-        counters.judged(outcome.decision)
-        criteria = outcome.criteria or serving.inspector.criteria
-        stages_ms |= outcome.stages_ms
-        messages.complete(result, outcome, serving.origin.package.classes, criteria, stages_ms)
-        result.part_id = frame.part_id
-        result.frame_sequence = frame.sequence
-        result.frames_received = counters.received
-        result.frames_processed = counters.processed
-        result.dropped_superseded = counters.superseded
-        result.dropped_stale = counters.stale
-        result.dropped_stride = counters.stride
-        result.dropped_invalid = counters.invalid
-        result.frame_age_ms = (self.now_ns() - frame.stamp_ns) / 1e6
-        self._results.publish(result)
-        counters.age_ms.add(result.frame_age_ms)
-        shown = Shown(frame, outcome, serving.inspector.package, serving.rung, criteria.floor)
-        judged = _Judged(shown, result)
-        return judged if self._has_more(judged) else None
-
     def _has_more(self, judged: _Judged) -> bool:
         outcome = judged.shown.outcome
         return (
-            outcome.decision.reason in _COUNTED
+            not judged.published
+            or outcome.decision.reason in _COUNTED
             or self._crops.wants(outcome, judged.result)
             or self._views.wants(outcome)
         )
 
+    # On the worker's thread, or the executor's --------------------------------------------------
+
+    def _publish(self, session: _Session, shown: Shown, result: InspectionResult) -> bool:
+        """Fill in what is known only now, and publish; False where the session has ended."""
+        with session.lock:
+            if session.ended:
+                return False
+            frame, counters = session.complete(shown.frame), session.counters
+            counters.judged(shown.outcome.decision)
+            result.part_id = frame.part_id
+            result.frame_sequence = frame.sequence
+            result.frames_received = counters.received
+            result.frames_processed = counters.processed
+            result.dropped_superseded = counters.superseded
+            result.dropped_stale = counters.stale
+            result.dropped_stride = counters.stride
+            result.dropped_invalid = counters.invalid
+            result.frame_age_ms = (self.now_ns() - frame.stamp_ns) / 1e6
+            self._results.publish(result)
+            counters.age_ms.add(result.frame_age_ms)
+            return True
+
     # After the result: executor -----------------------------------------------------------------
 
-    def _inspected(self, done: Done[Frame, _Judged]) -> None:
-        if done.result is None or self._rungs is None:
+    def _inspected(self, done: Done[_Job, _Judged]) -> None:
+        session, judged = done.item.session, done.result
+        if done.error is not None:
+            self.fault(Reason.UNKNOWN.value, f"{type(done.error).__name__}: {done.error}")
+        if judged is None or session.ended:
             return
-        shown, result = done.result.shown, done.result.result
+        shown, result = judged.shown, judged.result
+        if not judged.published and not self._publish(session, shown, result):
+            return
         decision = shown.outcome.decision
         if decision.reason in _COUNTED:
             self.fault(decision.reason.value, decision.text)
+        shown = replace(shown, frame=session.complete(shown.frame))
         self._crops.offer(shown.frame, shown.outcome, result)
         self._views.show(shown)
 
     def _inspection_status(self) -> Status:
-        counters, serving, rungs = self._counters, self._serving, self._rungs
+        session, serving, rungs = self._session, self._serving, self._rungs
+        counters, frames = session.counters, session.frames
         if serving is None or rungs is None:
             return Status(Level.STALE, "not configured")
         rung, origin = serving.rung, serving.origin
@@ -297,7 +337,7 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
             "engine": f"{origin.engine.name} {origin.engine.precision}",
             "rung": f"{rung.index} {rung.name}",
             "board_celsius": rungs.board_celsius,
-            "road": self._frames.road if self._frames is not None else "none",
+            "road": frames.road if frames is not None else "none",
             "crops sent": self._crops.sent,
             "crops not sent": self._crops.not_sent,
             **counters.values(),

@@ -65,7 +65,7 @@ class Inspector:
     nms_iou: of two boxes of one class that overlap by more, the weaker goes; None: the model's.
     max_detections: at most so many are reported.
 
-    `infer_ms` holds how long the last frames waited for the engine, milliseconds.
+    `infer_ms` holds the times of the last inferences, from begin to outputs, milliseconds.
 
     The first inference is done here, on an empty frame: it allocates the engine's memory, and an
     output that can't be decoded shows before the first part. Raises EngineError, OutputError.
@@ -133,9 +133,13 @@ class Inspector:
                 meanwhile()
                 timer.lap("meanwhile")
             finally:
-                output = outputs()[0]
-            timer.lap("infer")
-            self.infer_ms.add(timer.stages_ms["infer"])
+                try:
+                    output = outputs()[0]
+                finally:
+                    timer.lap("infer")
+            stages = timer.stages_ms
+            beside_ms = stages["gauges"] + stages["meanwhile"] if self._engine.works_beside else 0.0
+            self.infer_ms.add(stages["infer"] + beside_ms)
             found = self._decoder(output)
             detections = _in_image(found, geometry.to_image(found.xyxy))
             timer.lap("postprocess")

@@ -149,11 +149,15 @@ class FrameSubscription:
         self._close_road()
 
     def complete(self, frame: Frame) -> Frame:
-        """The frame with part and sequence of its FrameInfo, where that came after the image."""
+        """The frame with part and sequence of its FrameInfo, where that came; on any thread."""
         info = self._infos.get(frame.stamp_ns)
         if info is None:
             return frame
         return replace(frame, part_id=info.part_id, sequence=info.sequence)
+
+    def knows(self, frame: Frame) -> bool:
+        """Whether the frame has its part and sequence, or its FrameInfo has come. Any thread."""
+        return self.road in ("local", "ring") or frame.stamp_ns in self._infos
 
     def _best_road(self) -> str:
         if self._hub.offers(self._topic):

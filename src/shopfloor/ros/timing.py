@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -48,26 +49,29 @@ class Rolling:
 
 
 class RateMeter:
-    """Events per second over a sliding window of `window_s` on the steady clock."""
+    """Events per second over a sliding window of `window_s` on the steady clock. Thread-safe."""
 
     def __init__(self, window_s: float = 5.0) -> None:
+        self._lock = threading.Lock()
         self._window_ns = int(window_s * 1e9)
         self._stamps_ns: deque[int] = deque()
 
     def tick(self, now_ns: int | None = None) -> None:
         """One event."""
         now_ns = time.monotonic_ns() if now_ns is None else now_ns
-        self._stamps_ns.append(now_ns)
-        self._expire(now_ns)
+        with self._lock:
+            self._stamps_ns.append(now_ns)
+            self._expire(now_ns)
 
     def hz(self, now_ns: int | None = None) -> float:
         """Present rate; 0 when fewer than two events lie in the window."""
         now_ns = time.monotonic_ns() if now_ns is None else now_ns
-        self._expire(now_ns)
-        if len(self._stamps_ns) < 2:
-            return 0.0
-        span_ns = max(now_ns - self._stamps_ns[0], 1)
-        return (len(self._stamps_ns) - 1) * 1e9 / span_ns
+        with self._lock:
+            self._expire(now_ns)
+            if len(self._stamps_ns) < 2:
+                return 0.0
+            span_ns = max(now_ns - self._stamps_ns[0], 1)
+            return (len(self._stamps_ns) - 1) * 1e9 / span_ns
 
     def _expire(self, now_ns: int) -> None:
         while self._stamps_ns and now_ns - self._stamps_ns[0] > self._window_ns:

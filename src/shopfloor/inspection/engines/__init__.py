@@ -62,9 +62,11 @@ class Engine(Protocol):
 
     takes_bytes: batches are uint8, as they lie in the picture; the engine makes of them on its
         device what the model wants. Else they are float32, scaled and normalised.
+    works_beside: what `begin` began goes on while the caller does other work.
     """
 
     takes_bytes: bool
+    works_beside: bool
 
     def infer(self, batch: Batch) -> list[npt.NDArray[np.float32]]:
         """Raw outputs for a (B, 3, H, W) batch; the arrays belong to the caller.
@@ -90,6 +92,7 @@ class Synchronous(ABC):
     """An engine that works on its caller's thread."""
 
     takes_bytes = False
+    works_beside = False
 
     @abstractmethod
     def infer(self, batch: Batch) -> list[npt.NDArray[np.float32]]:

@@ -30,6 +30,7 @@ class OpenVinoEngine:
     """One compiled model with one request; made by `load`."""
 
     takes_bytes = False
+    works_beside = True
 
     def __init__(self, compiled: openvino.CompiledModel, info: EngineInfo) -> None:
         self._info = info

@@ -54,6 +54,7 @@ class TensorRtEngine:
     """
 
     takes_bytes = True
+    works_beside = True
 
     def __init__(self) -> None:
         self._owner: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "tensorrt")
@@ -78,7 +79,10 @@ class TensorRtEngine:
         session, owner = self._session, self._owner
         if session is None or owner is None:
             raise EngineError("the engine is closed")
-        return owner.submit(session.infer, batch).result
+        try:
+            return owner.submit(session.infer, batch).result
+        except RuntimeError as error:  # shut down meanwhile
+            raise EngineError("the engine is closed") from error
 
     def close(self) -> None:
         """Free the device's memory and end the thread."""
