@@ -95,12 +95,14 @@ def in_one_process(results: Results, seconds: float, model: str) -> None:
             Parameter("model", value=str(model_folder(model))),
         ],
     )
-    seen: list[InspectionResult] = []
+    seen: list[dict[str, float]] = []
     inspector_publish = inspector._publish
 
     def watch(session: Any, shown: Any, result: InspectionResult) -> bool:
-        seen.append({stage.name: stage.duration_ms for stage in result.provenance.stages})
-        return inspector_publish(session, shown, result)
+        published = inspector_publish(session, shown, result)
+        if published:
+            seen.append({stage.name: stage.duration_ms for stage in result.provenance.stages})
+        return published
 
     inspector._publish = watch  # type: ignore[method-assign]
     for node in (feeder, inspector):

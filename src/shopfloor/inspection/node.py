@@ -59,11 +59,13 @@ class _Session:
 
     def knows(self, frame: Frame) -> bool:
         """Whether part and sequence of the frame are known by now."""
-        return self.frames is None or self.frames.knows(frame)
+        frames = self.frames
+        return frames is None or frames.knows(frame)
 
     def complete(self, frame: Frame) -> Frame:
         """The frame with part and sequence, where they came beside it."""
-        return frame if self.frames is None else self.frames.complete(frame)
+        frames = self.frames
+        return frame if frames is None else frames.complete(frame)
 
     def end(self) -> None:
         """When this returns, nothing more is published, and no frames come."""
@@ -135,6 +137,7 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
 
     def start(self) -> None:
         """Subscribe to the camera."""
+        self._session.end()  # an error may have come between
         session = self._session = _Session()
         session.frames = FrameSubscription(
             self, self.params.camera, partial(self._on_frame, session), road=self.params.road
@@ -228,8 +231,8 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
         frame, session = job.frame, job.session
         waited_ms = max((self.steady_ns() - frame.received_ns) / 1e6, 0.0)
         serving = self._serving
-        if serving is None:
-            raise NodeError("the node was cleaned up")
+        if serving is None or session.ended:
+            return None
         draft = cache(partial(self._draft, frame, serving))
         failure: Exception | None = None
         try:
@@ -241,10 +244,12 @@ class InspectorNode(ShopfloorNode[InspectorParameters]):
         package, result = serving.inspector.package, draft()
         messages.complete(result, outcome, package.classes, criteria, stages_ms)
         shown = Shown(frame, outcome, package, serving.rung, criteria.floor)
-        # Where the part travels beside the image, it may wait for the executor to take it.
+        # Where the part travels beside the image, it may lie in the executor's queue still.
         published = session.knows(frame) and self._publish(session, shown, result)
         if failure is not None and published:
             raise failure
+        if session.ended:
+            return None  # what wakes the executor may be gone
         judged = _Judged(shown, result, published)
         return judged if self._has_more(judged) else None
 

@@ -87,11 +87,11 @@ class TensorRtEngine:
     def close(self) -> None:
         """Free the device's memory and end the thread."""
         owner, session = self._owner, self._session
+        self._owner = self._session = None  # first: nothing may be queued behind the end
         if owner is None:
             return
         if session is not None:
-            self._run(session.close)
-        self._owner = self._session = None
+            owner.submit(session.close).result()
         owner.shutdown()
 
     def describe(self) -> EngineInfo:

@@ -40,7 +40,8 @@ def check_tensors(
     if given.dtype != input_dtype or not _fits(given.shape, wanted):
         raise EngineError(
             f"{package.path}: input tensor '{given.name}' is {given.dtype} {_text(given.shape)}; "
-            f"model.yaml says {input_dtype} {list(wanted)}"
+            f"{'model.yaml says' if input_dtype == 'float32' else 'needed:'} "
+            f"{input_dtype} {list(wanted)}"
         )
     if not outputs:
         raise EngineError(f"{package.path}: the model has no output tensor")
