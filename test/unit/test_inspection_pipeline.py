@@ -199,7 +199,8 @@ def test_a_begun_inference_is_waited_for_whatever_fails(package: ModelPackage, a
     else:
         outcome = inspector.inspect(image, "bgr8", fail_later)
         assert outcome.decision.reason is Reason.ENGINE_FAULT
-        assert outcome.stages_ms["infer"] > 0.5e3 * wait_s  # a failing board must not look fast
+        stages = outcome.stages_ms  # a failing board must not look fast
+        assert stages["infer"] + stages["meanwhile"] >= 0.9e3 * wait_s
     assert len(engine.answers) == 1  # the next frame finds it free
     assert inspector.inspect(image, "bgr8", engine.may_end.set).decision.verdict is Verdict.PASS
 
