@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from shopfloor.inspection.engines import Batch
 from shopfloor.inspection.model import InputFormat
-
-Batch = npt.NDArray[Any]
-"""Of float32, or of uint8."""
 
 _LARGEST_FACTOR = 15
 """Up to here OpenCV's 1 / (1 / factor) is the factor itself, to the last bit."""
